@@ -1,0 +1,1 @@
+"""Rules: the bytes of a message, its header, its form on the wire, its report."""

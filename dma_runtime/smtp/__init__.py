@@ -1,0 +1,1 @@
+"""Rules: the SMTP client protocol as bytes and meaning, without a socket."""

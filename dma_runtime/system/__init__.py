@@ -1,0 +1,1 @@
+"""Hands: files, sockets, processes, the resolver, the log. They touch the world and decide nothing."""

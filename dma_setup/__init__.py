@@ -1,0 +1,1 @@
+"""The provisioning tool: look, ask, try, show, apply, prove, leave a note."""

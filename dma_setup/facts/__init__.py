@@ -1,0 +1,1 @@
+"""Read-only probes of the machine, run in parallel under one deadline."""
