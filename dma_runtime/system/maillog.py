@@ -1,0 +1,122 @@
+"""The log: one function per fact. Only this file knows how a line looks.
+
+Rules:
+- Lines go to syslog's mail facility as C dma wrote them (`dma[ID]: …`; compatibility.md, section 7), with what makes a
+  message traceable at the provider added: Message-ID, relay, full reply, delay.
+- A line is one non-blocking datagram to /dev/log. A full or absent log never delays anything and never changes an exit
+  status. With `stderr` (foreground, or no syslog at all) the line goes there too.
+- Text from outside is shown by `shown()`: one line, 512 bytes, controls escaped.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from dma_runtime.outcome import DEFERRED, DELIVERED, Outcome
+from dma_runtime.shown import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+
+    from dma_runtime.envelope import Envelope
+
+DEVICE = "/dev/log"
+FACILITY_MAIL = 2 << 3
+CRIT, ERR, WARNING, NOTICE, INFO, DEBUG = 2, 3, 4, 5, 6, 7
+
+
+class MailLog:
+    """`tag` is syslog's ident (-L); `stderr` repeats each line on standard error."""
+
+    def __init__(self, tag: str = "dma", *, stderr: bool = False, device: str = DEVICE) -> None:
+        self.tag = shown(tag, 32) or "dma"
+        self.stderr = stderr
+        self.device = device
+        self._socket: _socket.socket | None = None
+
+    # ------------------------------------------------------------ facts
+
+    def queued(self, envelope: Envelope) -> None:
+        """A message was accepted and is safe."""
+        text = f"new mail from user={envelope.login} uid={envelope.uid} envelope_from=<{envelope.sender}>"
+        self.write(INFO, f"{text} message-id={envelope.message_id} size={envelope.size}", envelope.id)
+        for recipient in envelope.recipients:
+            self.write(INFO, f"mail to=<{recipient.address}> queued as {envelope.id}", envelope.id)
+
+    def outcome(self, envelope: Envelope, address: str, outcome: Outcome, delay: float, wait: float | None) -> None:
+        """What became of one recipient that was tried; `wait` is the time to the next attempt, in seconds."""
+        relay = outcome.relay or "local"
+        about = f"message-id={envelope.message_id}, delay={delay:.1f}s"
+        if outcome.kind == DELIVERED:
+            self.write(INFO, f"<{address}> delivery successful: {relay}: {shown(outcome.text)}; {about}", envelope.id)
+            return
+        place = f"{relay} failed after {outcome.stage}" if outcome.stage else f"{relay}"
+        hint = f"; {outcome.hint}" if outcome.hint else ""
+        if outcome.kind == DEFERRED:
+            again = f"next attempt in {wait:.0f}s, " if wait is not None else ""
+            self.write(
+                INFO,
+                f"<{address}> remote delivery deferred: {place}: {shown(outcome.text)}{hint}; {again}{about}",
+                envelope.id,
+            )
+        else:
+            text = f"<{address}> remote delivery to {place}: {shown(outcome.text)}{hint}; {about}"
+            self.write(ERR, text, envelope.id)
+
+    def bounced(self, envelope: Envelope, report: str) -> None:
+        self.write(ERR, f"delivery failed, bouncing as {report}", envelope.id)
+
+    def undeliverable(self, envelope: Envelope, why: str) -> None:
+        """It can be neither delivered nor returned: it stays in the queue as failed."""
+        self.write(ERR, f"delivery failed and {why}; the message is kept as failed", envelope.id)
+
+    def relay_down(self, relay: str, outcome: Outcome, waiting: int, wait: float) -> None:
+        """One line for all messages behind a relay that takes none."""
+        hint = f"; {outcome.hint}" if outcome.hint else ""
+        self.write(
+            WARNING,
+            f"relay {relay} takes no mail: {outcome.stage}: {shown(outcome.text)}{hint}; "
+            f"{waiting} message{'s' if waiting != 1 else ''} waiting, next attempt in {wait:.0f}s",
+        )
+
+    def relay_up(self, relay: str, waiting: int) -> None:
+        self.write(NOTICE, f"relay {relay} takes mail again; {waiting} message{'s' if waiting != 1 else ''} waiting")
+
+    def operator(self, text: str) -> None:
+        """Somebody has to do something."""
+        self.write(CRIT, text)
+
+    def warning(self, text: str) -> None:
+        self.write(WARNING, text)
+
+    def info(self, text: str, id: str = "") -> None:  # noqa: A002 the field's name
+        self.write(INFO, text, id)
+
+    # ------------------------------------------------------------ the hand
+
+    def write(self, priority: int, text: str, id: str = "") -> None:  # noqa: A002 the field's name
+        """Send one line; never raises, never waits."""
+        ident = f"{self.tag}[{id}]" if id else self.tag
+        line = shown(text, 2048)
+        if self.stderr:
+            _to_stderr(f"{ident}: {line}\n")
+        stamp = time.strftime("%b %e %H:%M:%S")
+        data = f"<{FACILITY_MAIL | priority}>{stamp} {ident}: {line}".encode("utf-8", "backslashreplace")
+        import _socket
+
+        try:
+            if self._socket is None:
+                self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+                self._socket.setblocking(False)
+            self._socket.sendto(data, self.device)
+        except OSError:
+            return  # no log, or a full one: mail is what counts
+
+
+def _to_stderr(line: str) -> None:
+    try:
+        os.write(2, line.encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass
