@@ -1,0 +1,111 @@
+"""What a session is asked to send, and the pieces it sends it in.
+
+A `Job` is one message to some recipients, as the queue sees it. Where a relay takes fewer recipients at once it
+becomes several `Part`s, one transaction each; `Work` holds what is known of all of its recipients meanwhile.
+"""
+
+from __future__ import annotations
+
+from dma_runtime.policy import verdict
+from dma_runtime.smtp import command
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dma_runtime.outcome import Outcome
+    from dma_runtime.smtp.capabilities import Capabilities
+    from dma_runtime.smtp.transaction import Transaction
+
+
+class Job:
+    """One message to some recipients.
+
+    `chunks(capabilities)` gives the body for this relay: CRLF line ends, the last line ended; dot-stuffed unless
+    `capabilities.chunking`; pieces of about 64 KB. It is called once a transaction, so it may be called again when
+    the job is split. `size` is the body's size in bytes as it will go out, an estimate is good enough (RFC 1870 3); 0
+    is unknown. `key` is the caller's.
+    """
+
+    __slots__ = ("chunks", "eightbit", "id", "key", "needs_smtputf8", "recipients", "sender", "size")
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002 the envelope's name for it
+        sender: str,
+        recipients: list[str],
+        size: int,
+        chunks: Callable[[Capabilities], Iterator[bytes]],
+        *,
+        needs_smtputf8: bool = False,
+        eightbit: bool = False,
+        key: object = None,
+    ) -> None:
+        self.id = id
+        self.sender = sender
+        self.recipients = recipients
+        self.size = size
+        self.chunks = chunks
+        self.needs_smtputf8 = needs_smtputf8
+        self.eightbit = eightbit
+        self.key = key
+
+
+class Work:
+    """A pulled job and what is known of its recipients."""
+
+    __slots__ = ("job", "outcomes", "parts")
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.outcomes: list[Outcome | None] = [None] * len(job.recipients)
+        self.parts = 0  # transactions still to come
+
+
+class Part:
+    """The share of a job that one transaction carries: `indices` into its recipients."""
+
+    __slots__ = ("body", "error", "indices", "pending", "size", "transaction", "work")
+
+    def __init__(self, work: Work, indices: list[int]) -> None:
+        self.work = work
+        self.indices = indices
+        self.error = ""  # why the body could not be read
+        self.transaction: Transaction | None = None
+        self.body: Iterator[bytes] | None = None
+        self.pending: bytes | None = None  # the next piece of a body in BDAT parts, read ahead to know the last
+        self.size = 0  # bytes of the body written
+        work.parts += 1
+
+
+def impossible(job: Job, capabilities: Capabilities, peer: str) -> Outcome | None:
+    """What the relay said beforehand it does not take."""
+    if capabilities.size and job.size > capabilities.size:  # RFC 1870 6: not even tried
+        text = f"the message is {job.size} bytes long, the relay takes {capabilities.size}"
+        return verdict.impossible(text, "5.3.4", relay=peer)
+    if job.needs_smtputf8 and not capabilities.smtputf8:  # RFC 6531 3.2
+        return verdict.impossible("the relay does not take addresses beyond ASCII (SMTPUTF8)", "5.6.7", relay=peer)
+    if not speakable(job.sender):
+        return verdict.impossible("the sender's address cannot be said in SMTP", "5.1.7", relay=peer)
+    return None
+
+
+def parameters(job: Job, capabilities: Capabilities) -> bytes:
+    """The parameters of MAIL, each with a blank before it."""
+    found = b""
+    if capabilities.size is not None and job.size:
+        found += b" SIZE=%d" % job.size  # RFC 1870 5
+    if job.eightbit and capabilities.eightbitmime:
+        found += b" BODY=8BITMIME"  # RFC 6152 3
+    if job.needs_smtputf8:
+        found += b" SMTPUTF8"  # RFC 6531 3.4
+    return found
+
+
+def speakable(address: str) -> bool:
+    """The address can be part of a command."""
+    try:
+        command.rcpt(address)
+    except command.Unspeakable:
+        return False
+    return True

@@ -1,0 +1,452 @@
+"""Messages over one signed-on connection, as fast as the relay's capabilities allow.
+
+`Session.open` signs on; `run` pulls jobs and sends them until there is none or the session ends; `quit` says goodbye.
+A job is one message to some recipients; its result is one `Outcome` per recipient, handed over exactly once.
+
+Rules (hard-parts.md, Speaking SMTP ahead of the replies):
+- With PIPELINING the next message's MAIL rides behind the final dot; with CHUNKING whole messages follow each other,
+  at most WINDOW_COUNT messages or WINDOW_BYTES of bodies ahead of the replies, and BDAT ahead of its own MAIL and
+  RCPT only once a message of the same sender went through on this session; a refused MAIL, or all RCPT refused, ends
+  that.
+- A group behind an unanswered end of message starts with RSET. A group is written in one piece.
+- RCPTMAX and a relay's 452 "too many recipients" split a job; MAILMAX and RCPTDOMAINMAX end the session without a
+  refused command (RFC 9422).
+- A body that cannot be read to its end is never closed with a dot: the connection is.
+- What a lost connection leaves unanswered: where the end of the message was written, deferred (it may have been
+  delivered); else deferred, or `untried` (policy.verdict.was_tried is False) when the session had worked before and
+  not one reply to this job was read.
+
+No await in the middle of a message: replies call back, and each batch of replies ends in one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from dma_runtime.delivery.job import Job, Part, Work, impossible, parameters, speakable
+from dma_runtime.delivery.line import Broken, Line
+from dma_runtime.delivery.signon import Refused, Target, sign_on
+from dma_runtime.outcome import Outcome
+from dma_runtime.policy import verdict
+from dma_runtime.smtp import command, transaction
+from dma_runtime.smtp.timeouts import Timeouts
+from dma_runtime.smtp.transaction import Transaction
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dma_runtime.delivery.line import Trace
+    from dma_runtime.smtp.handshake import Handshake
+    from dma_runtime.smtp.reply import Reply
+
+__all__ = ["Job", "Refused", "Session", "Target", "Timeouts"]
+
+WINDOW_COUNT = 8  # messages whose end is written and not answered
+WINDOW_BYTES = 256 * 1024  # of bodies in them
+_PIECE = 65536  # bytes gathered before they are written
+
+
+class Session:
+    """See the module. `usable`: more may be sent. `messages`: transactions begun. `peer`: `host [address]`."""
+
+    def __init__(self, line: Line, handshake: Handshake, target: Target, peer: str) -> None:
+        self.target = target
+        self.peer = peer
+        self.capabilities = handshake.capabilities
+        self.authenticated = handshake.authenticated
+        self.messages = 0
+        wire = line.wire
+        self.tls = wire.tls.description if wire is not None and wire.tls is not None else ""
+        self._line = line
+        self._engine = line.engine
+        self._closing = False  # nothing new is started
+        self._accepted = 0  # messages the relay took
+        self._domains: set[str] = set()
+        self._senders: set[str] = set()  # a message of theirs went through here
+        self._speculate = True
+        self._needs_reset = False
+        self._flight: deque[Part] = deque()  # begun and not over, oldest first
+        self._unanswered = 0  # bytes of their bodies
+        self._current: Part | None = None  # the newest, while it has something to send
+        self._backlog: deque[Part] = deque()  # of pulled jobs, not begun
+        self._next_job: Callable[[], Job | None] | None = None
+        self._done: Callable[[Job, list[Outcome]], None] | None = None
+        self._finished: asyncio.Future[None] | None = None
+        line.on_turn = self._turn
+        line.on_failed = self._end
+
+    @classmethod
+    async def open(cls, target: Target, *, helo: str, limits: Timeouts, trace: Trace | None = None) -> Session:
+        """Connected, greeted, in TLS and signed in as the target says. Raises Refused."""
+        line, handshake, peer = await sign_on(target, helo, limits, trace)
+        return cls(line, handshake, target, peer)
+
+    @property
+    def usable(self) -> bool:
+        return not self._closing and not self._line.failed
+
+    # ------------------------------------------------------------ the caller's side
+
+    async def run(self, next_job: Callable[[], Job | None], done: Callable[[Job, list[Outcome]], None]) -> None:
+        """Send what `next_job` gives until it gives None or the session ends. `done` is called exactly once for each
+        pulled job.
+
+        Both are called from the loop's callbacks and must not block. An exception out of either ends the session and
+        comes out here.
+        """
+        assert self._finished is None, "one run at a time"
+        if not self.usable:
+            return
+        self._next_job, self._done = next_job, done
+        self._finished = asyncio.get_running_loop().create_future()
+        try:
+            self._turn()
+            await self._finished
+        except asyncio.CancelledError:
+            self._line.fail("given up by dma")
+            raise
+        finally:
+            self._finished = self._next_job = self._done = None
+
+    async def quit(self) -> None:
+        """Say goodbye and close. Never raises, never waits longer than the QUIT timeout."""
+        self._closing = True
+        line = self._line
+        if not line.failed and not self._engine.outstanding:
+            try:
+                await line.ask(command.QUIT, command.QUIT_LINE, "QUIT", line.timeouts.quit)
+            except Broken:
+                pass
+        line.close()
+
+    def abort(self) -> None:
+        """Drop the connection now. A `run` under way hands its jobs back."""
+        self._line.fail("dropped by dma")
+
+    # ------------------------------------------------------------ turning replies into the next write
+
+    def _turn(self) -> None:
+        """A batch of replies was read, or the wire takes bytes again: settle what is over, send what may be sent."""
+        if self._finished is None or self._finished.done():
+            return
+        try:
+            fatal = self._settle_replies()
+            if fatal:
+                self._line.fail(fatal)
+                return
+            self._pump()
+            if not self._flight and not self._line.failed and (self._closing or self._next_job is None):
+                while self._backlog:  # the session ends, the rest of a split job is for another
+                    self._hand_back(self._backlog.popleft())
+                self._finished.set_result(None)
+        except Exception as bug:  # the caller's callbacks run here; their exception belongs to the caller of run
+            self._crash(bug)
+
+    def _settle_replies(self) -> str:
+        """Hand over what is complete, in order. Returns why the connection cannot be used any more, or ""."""
+        flight = self._flight
+        while flight:
+            head = flight[0].transaction
+            assert head is not None
+            if head.fatal:
+                return head.fatal
+            if head.closing is not None:
+                return f"the relay closes: {head.closing.text}"
+            if not head.over:
+                return ""
+            part = flight.popleft()
+            if part is self._current:
+                self._current = None
+            self._unanswered -= part.size
+            self._over(part, head)
+        return ""
+
+    def _over(self, part: Part, over: Transaction) -> None:
+        """All of a transaction was answered."""
+        if over.delivered:
+            self._accepted += 1
+            self._senders.add(part.work.job.sender)
+        if over.refused_whole:
+            self._speculate = False
+        if not self._flight:
+            self._needs_reset = not over.clean
+        again: list[int] = []
+        if over.delivered:  # RFC 5321 4.5.3.1.10: those refused for their number get a transaction of their own, at once
+            again = [i for i, a in zip(part.indices, over.answers, strict=True) if a is not None and _is_too_many(*a)]
+        if again:
+            self._backlog.append(Part(part.work, again))
+        self._tell(part, over, again)
+
+    def _tell(self, part: Part, over: Transaction, but: list[int], unanswered: Outcome | None = None) -> None:
+        """Give each recipient of a part its outcome, `unanswered` to those without a reply; those in `but` wait for
+        another part.
+        """
+        meanings: dict[int, Outcome] = {}
+        if part.error:
+            unanswered = verdict.unreadable(part.error, relay=self.peer)
+        for index, answer in zip(part.indices, over.answers, strict=True):
+            if index in but:
+                continue
+            if answer is None:
+                assert unanswered is not None
+                part.work.outcomes[index] = unanswered
+                continue
+            stage, reply = answer
+            meaning = meanings.get(id(reply))
+            if meaning is None:
+                meaning = meanings[id(reply)] = self._judge(stage, reply)
+            part.work.outcomes[index] = meaning
+        self._part_done(part.work)
+
+    def _judge(self, stage: str, reply: Reply) -> Outcome:
+        target = self.target
+        return verdict.judge(stage, reply, smarthost=target.smarthost, relay=self.peer, quota=target.quota)
+
+    def _part_done(self, work: Work) -> None:
+        work.parts -= 1
+        if work.parts:
+            return
+        outcomes = [outcome for outcome in work.outcomes if outcome is not None]
+        assert len(outcomes) == len(work.outcomes)
+        assert self._done is not None
+        self._done(work.job, outcomes)
+
+    # ------------------------------------------------------------ sending
+
+    def _pump(self) -> None:
+        """Put on the wire all that may go now, in as few writes as possible."""
+        line, engine = self._line, self._engine
+        assert line.wire is not None
+        wire = line.wire
+        out: list[bytes] = []
+        while not wire.paused and not line.failed:
+            part = self._current
+            if part is None:
+                part = self._begin()
+                if part is None:
+                    break
+                self._current = part
+            now = part.transaction
+            assert now is not None
+            if now.body == transaction.BODY:
+                if not self._send_body(part, now, out):
+                    break
+            elif now.body == transaction.LONE_DOT:
+                self._end_of_message(now, command.DOT, command.DOT_LINE, out)
+            elif now.sent_all:
+                self._current = None
+            elif not engine.may_send():
+                break
+            else:
+                step = now.next()
+                if step is not None:
+                    verb, text = step
+                    line.expect(verb, now.reply)
+                    out.append(text)
+                    if line.tracing:
+                        line.show(text[:-2].decode("utf-8", "backslashreplace"))
+                elif now.body != transaction.BODY and not now.sent_all:
+                    break  # its replies decide
+        if out and not line.failed:
+            line.write(b"".join(out))
+
+    def _end_of_message(self, now: Transaction, verb: command.Verb, text: bytes, out: list[bytes]) -> None:
+        # From here until its result is synced in our log the message may be delivered without our knowing: a duplicate
+        # is possible. With a window of BDATs that holds for each message in it.
+        self._line.expect(verb, now.reply)
+        now.part_sent(last=True)
+        out.append(text)
+        self._line.show(verb.name)
+
+    def _send_body(self, part: Part, now: Transaction, out: list[bytes]) -> bool:
+        """Send more of the body. False when no more can go now."""
+        line = self._line
+        assert line.wire is not None
+        held = 0
+        try:
+            if part.body is None:
+                part.body = part.work.job.chunks(self.capabilities)
+                if now.chunking:
+                    part.pending = next(part.body, b"")
+            while True:
+                if now.chunking:
+                    piece = part.pending
+                    assert piece is not None
+                    if part.size and not now.accepted_by_some and self._unanswered + len(piece) > WINDOW_BYTES:
+                        return False  # this far and no farther ahead of the replies
+                    part.pending = next(part.body, None)
+                    last = part.pending is None
+                    out.append(command.bdat(len(piece), last))
+                else:
+                    piece = next(part.body, b"")
+                    last = not piece
+                out.append(piece)
+                part.size += len(piece)
+                self._unanswered += len(piece)
+                if last:
+                    break
+                if now.chunking:
+                    line.expect(command.BDAT, now.reply)
+                    now.part_sent(last=False)
+                held += len(piece)
+                if held >= _PIECE:
+                    line.write(b"".join(out))
+                    out.clear()
+                    held = 0
+                    if line.wire.paused:
+                        return False
+        except Exception as error:  # whatever the spool or the conversion ran into
+            self._unreadable(part, error)
+            return False
+        if now.chunking:
+            self._end_of_message(now, command.LAST, b"", out)
+        else:
+            self._end_of_message(now, command.DOT, command.DOT_LINE, out)
+        part.body = None
+        return True
+
+    def _unreadable(self, part: Part, error: Exception) -> None:
+        """The body cannot be read to its end. It must not look whole to the relay."""
+        now = part.transaction
+        assert now is not None
+        part.error = f"the message could not be read: {error}"
+        part.body = None
+        self._current = None
+        if now.chunking:
+            now.withdraw()  # RSET, with the next message's group, makes the relay forget it
+        else:
+            self._line.fail(part.error)  # hard-parts.md: after 354 close, never dot
+
+    # ------------------------------------------------------------ beginning
+
+    def _begin(self) -> Part | None:
+        """The next transaction, if one may begin now."""
+        flight = self._flight
+        if self._closing:
+            return None
+        if flight:
+            if not self._engine.may_send() or len(flight) >= WINDOW_COUNT or self._unanswered >= WINDOW_BYTES:
+                return None
+        while not self._backlog:
+            if self._next_job is None:
+                return None
+            job = self._next_job()
+            if job is None:
+                self._next_job = None
+                return None
+            self._take(job)
+            if self._closing:
+                return None
+        part = self._backlog.popleft()
+        work, capabilities = part.work, self.capabilities
+        part.transaction = Transaction(
+            command.mail(work.job.sender, parameters(work.job, capabilities)),
+            [command.rcpt(work.job.recipients[index]) for index in part.indices],
+            chunking=capabilities.chunking,
+            reset=bool(flight) or self._needs_reset,
+            ahead=self._speculate and self._engine.pipelining and work.job.sender in self._senders,
+        )
+        self._needs_reset = False
+        flight.append(part)
+        self.messages += 1
+        if self.messages == capabilities.mailmax:
+            self._closing = True  # RFC 9422 4.1: QUIT comes next, not one MAIL too many
+        return part
+
+    def _take(self, job: Job) -> None:
+        """A pulled job becomes parts, or is answered at once when this relay cannot take it."""
+        work = Work(job)
+        whole = impossible(job, self.capabilities, self.peer)
+        fitting: list[int] = []
+        for index, address in enumerate(job.recipients):
+            if whole is not None:
+                work.outcomes[index] = whole
+            elif not speakable(address):
+                work.outcomes[index] = verdict.unspeakable(relay=self.peer)
+            elif not self._domain_fits(address):
+                work.outcomes[index] = verdict.untried("the relay takes no further domain in this session", relay=self.peer)
+                self._closing = True
+            else:
+                fitting.append(index)
+        most = self.capabilities.rcptmax or len(fitting) or 1  # RFC 9422 4.2
+        for at in range(0, len(fitting), most):
+            self._backlog.append(Part(work, fitting[at : at + most]))
+        if not fitting:
+            work.parts = 1
+            self._part_done(work)
+
+    def _domain_fits(self, address: str) -> bool:
+        domain = address.rpartition("@")[2].lower()
+        most = self.capabilities.rcptdomainmax  # RFC 9422 4.3: domains in a session
+        if most and domain not in self._domains and len(self._domains) >= most:
+            return False
+        self._domains.add(domain)
+        return True
+
+    # ------------------------------------------------------------ the end
+
+    def _end(self) -> None:
+        """The line failed: settle whatever is in flight."""
+        self._closing = True
+        if self._done is None:
+            return
+        line, verb = self._line, self._engine.waiting_for
+        if verb is None:
+            stage, text = command.S_DATA, line.failed
+        else:
+            stage, text = verb.stage, line.failed
+            if verb.says not in text:
+                text += f" while {verb.says} was awaited"
+        try:
+            first = True
+            while self._flight:
+                part = self._flight.popleft()
+                now = part.transaction
+                assert now is not None
+                self._interrupted(part, now, stage if first else command.S_MAIL, text, first)
+                first = False
+            while self._backlog:
+                self._hand_back(self._backlog.popleft())
+        except Exception as bug:  # as in _turn
+            self._crash(bug)
+            return
+        if self._finished is not None and not self._finished.done():
+            self._finished.set_result(None)
+
+    def _interrupted(self, part: Part, now: Transaction, stage: str, text: str, first: bool) -> None:
+        """The outcomes of a transaction that the end of the connection cut off."""
+        uncalled = self._line.failed_reply
+        if uncalled is not None and now.body == transaction.BODY and not self._engine.outstanding:
+            now.refused_early(uncalled)  # it spoke while the body was on its way, then closed
+        closing = now.closing or uncalled
+        if now.committed:
+            lost = verdict.fault(command.S_FINAL, f"{text}; the message may have been delivered", relay=self.peer)
+        elif (self._accepted or not first) and (not now.answered or (now.closing is not None and now.mail_refused)):
+            # The session had worked, and nothing was said about this message: it is not its fault, and no attempt.
+            self._hand_back(part)
+            return
+        elif closing is not None and closing.code == 421:
+            lost = self._judge(stage, closing)
+        else:
+            lost = verdict.fault(stage, text, relay=self.peer)
+        self._tell(part, now, [], lost)
+
+    def _hand_back(self, part: Part) -> None:
+        for index in part.indices:
+            part.work.outcomes[index] = verdict.untried("the session ended before its turn", relay=self.peer)
+        self._part_done(part.work)
+
+    def _crash(self, bug: Exception) -> None:
+        """The caller's callback failed: no more of them."""
+        self._done = None
+        self._line.fail("given up by dma")
+        if self._finished is not None and not self._finished.done():
+            self._finished.set_exception(bug)
+
+
+def _is_too_many(stage: str, reply: Reply) -> bool:
+    if stage != command.S_RCPT or reply.code not in (452, 552):  # 552 from servers older than RFC 5321
+        return False
+    return reply.status.endswith(".5.3") or (not reply.status and "too many" in reply.text.lower())

@@ -1,0 +1,136 @@
+"""What a failure means: the one place that turns a reply or a fault into an `Outcome`.
+
+The rules are those of docs/architecture.md ("Meaning of failures"):
+- 5yz to the greeting, EHLO, STARTTLS or AUTH is a state of the relay: hold, tell the operator, retry. Nothing
+  bounces.
+- 5yz to MAIL from a smarthost is a verdict on that sender at that relay: hold the pair, tell. Delivering directly it
+  is final at once. What speaks of the message (too large, its kind not possible) is a verdict on the message in both
+  cases.
+- 5yz to RCPT is a verdict on the recipient, to DATA or the end of the message on the message.
+- Texts marked as quota or account (enhanced status 5.4.5 by default, more by recipe) pace the relay and bounce
+  nothing, wherever they come.
+- A demand for a login (530, 538) is a state of the relay wherever it comes, and 421 is the relay closing (RFC 5321
+  3.8).
+- 4yz defers what the same 5yz would have refused.
+- A connection lost or silent is the relay's, except behind the end of a message, where the message itself may be the
+  cause.
+
+Pure. Follows RFC 5321 4.2, RFC 3463, RFC 1870 6, RFC 4954 6.
+"""
+
+from __future__ import annotations
+
+from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, MACHINE, MESSAGE, RECIPIENT, RELAY, SENDER, Outcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dma_runtime.smtp.reply import Reply
+
+SESSION_STAGES = ("connect", "EHLO", "STARTTLS", "AUTH")
+
+# Enhanced codes and words that say "you have sent enough for now", not "this message is bad".
+QUOTA = ("5.4.5",)
+
+_ABOUT_MESSAGE = ("5.3.4", "5.6.", "5.2.3")  # too large; content or conversion; larger than the recipient takes
+_NEEDS_LOGIN = (530, 538)  # RFC 4954 6
+
+_HINTS = {
+    "connect": "The relay does not let this machine in; ask its operator, or check SMARTHOST and PORT in dma.conf.",
+    "EHLO": "The relay does not accept this machine's name; check MAILNAME in dma.conf.",
+    "STARTTLS": "The relay cannot do TLS now; ask its operator.",
+    "AUTH": "The login was refused; store the right password with `dma-setup secret set'.",
+}
+_LOGIN_HINT = "The relay wants a login: put one for it into auth.conf, or run `dma-setup'."
+_QUOTA_HINT = "The relay's sending limit is reached; mail waits until it lifts it."
+_SENDER_HINT = "The relay does not accept this sender; set MASQUERADE in dma.conf to an address the account may use."
+
+
+def judge(
+    stage: str, reply: Reply, *, smarthost: bool = True, relay: str = "", quota: tuple[str, ...] = QUOTA
+) -> Outcome:
+    """The meaning of a reply at `stage` (one of outcome.STAGES). A 2yz is a delivery only at the end of the message."""
+    text, status, code = reply.text, reply.status, reply.code
+
+    def made(kind: str, scope: str, tell: bool = False, hint: str = "") -> Outcome:
+        return Outcome(
+            kind, text, scope=scope, code=code, status=status, stage=stage, relay=relay, answered=True, tell=tell, hint=hint
+        )
+
+    if 200 <= code < 300:
+        assert stage == "final DATA", stage
+        return made(DELIVERED, RECIPIENT)
+    final = code >= 500
+    if code == 421:
+        return made(DEFERRED, RELAY)
+    if stage in SESSION_STAGES:
+        return made(DEFERRED, RELAY, final, _HINTS[stage] if final else "")
+    if any(mark in status or mark in text for mark in quota):
+        return made(DEFERRED, RELAY, final, _QUOTA_HINT if final else "")
+    if code in _NEEDS_LOGIN:
+        return made(DEFERRED, RELAY, True, _LOGIN_HINT)
+    if stage == "RCPT TO":
+        return made(FAILED if final else DEFERRED, RECIPIENT)
+    if stage != "MAIL FROM" or status.startswith(_ABOUT_MESSAGE) or (code == 552 and not status):  # RFC 1870 6.1
+        return made(FAILED if final else DEFERRED, MESSAGE)
+    if final and smarthost:
+        return made(DEFERRED, SENDER, True, _SENDER_HINT)
+    if not final and (code == 452 or status.startswith(("4.3.", "4.4."))):
+        return made(DEFERRED, RELAY)  # the relay is short of something, whoever sends
+    return made(FAILED if final else DEFERRED, SENDER)
+
+
+def refusal(stage: str, text: str, *, relay: str = "", hint: str = "") -> Outcome:
+    """We will not go on with this relay as it is set up: no TLS, no common mechanism. Hold and tell; nothing bounces."""
+    return Outcome(
+        DEFERRED, text, scope=RELAY, stage=stage, relay=relay, answered=True, tell=True, hint=hint or _HINTS.get(stage, "")
+    )
+
+
+def fault(stage: str, text: str, *, relay: str = "", answered: bool = True, hint: str = "") -> Outcome:
+    """The connection was lost, stayed silent or made no sense.
+
+    `answered`: a relay or resolver gave an answer in this attempt.
+    """
+    scope = MESSAGE if stage == "final DATA" else RELAY
+    return Outcome(DEFERRED, text, scope=scope, stage=stage, relay=relay, answered=answered, hint=hint)
+
+
+def machine(text: str, *, relay: str = "") -> Outcome:
+    """No route or no resolver: a state of this machine, counted for nobody (hard-parts.md, Time)."""
+    return Outcome(DEFERRED, text, scope=MACHINE, stage="connect", relay=relay)
+
+
+def no_such_host(text: str, *, relay: str = "", smarthost: bool = True) -> Outcome:
+    """The resolver knows no such host. A mistyped SMARTHOST bounces nothing."""
+    if not smarthost:
+        return Outcome(FAILED, text, scope=RECIPIENT, status="5.1.2", stage="connect", relay=relay, answered=True)
+    hint = "Check SMARTHOST in dma.conf."
+    return Outcome(
+        DEFERRED, text, scope=RELAY, status="4.4.4", stage="connect", relay=relay, answered=True, tell=True, hint=hint
+    )
+
+
+def impossible(text: str, status: str, *, relay: str = "") -> Outcome:
+    """The relay said beforehand that it cannot take this message (SIZE, SMTPUTF8): final, and nothing was sent."""
+    return Outcome(FAILED, text, scope=MESSAGE, status=status, stage="MAIL FROM", relay=relay, answered=True)
+
+
+def unspeakable(*, relay: str = "") -> Outcome:
+    """The recipient's address holds what no SMTP command can."""
+    text = "the address cannot be said in SMTP"
+    return Outcome(FAILED, text, scope=RECIPIENT, status="5.1.3", stage="RCPT TO", relay=relay)
+
+
+def unreadable(text: str, *, relay: str = "") -> Outcome:
+    """Our own copy of the message could not be read to its end; the connection was closed without a dot."""
+    return Outcome(DEFERRED, text, scope=MESSAGE, stage="DATA", relay=relay)
+
+
+def untried(text: str, *, relay: str = "") -> Outcome:
+    """Nothing happened to this recipient: the session ended first. No attempt; due again at once (`was_tried`)."""
+    return Outcome(DEFERRED, text, scope=RELAY, relay=relay)
+
+
+def was_tried(outcome: Outcome) -> bool:
+    """False for `untried`: not an attempt, not an event for the log; give the recipient to another session."""
+    return bool(outcome.stage) or outcome.kind != DEFERRED or not outcome.relay
