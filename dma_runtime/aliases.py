@@ -1,0 +1,262 @@
+"""The aliases file: names of this machine and where their mail goes.
+
+The grammar is sendmail's (aliases(5)), which takes in C dma's: `name: destination, …`, continued on lines that start with
+a blank or after a backslash at the line's end; `#` starts a comment at the start of a line or after a blank. Names and
+destinations may be quoted. Destinations are separated by commas or blanks:
+
+    user  user@host  Name <user@host>     an address
+    \\user                                 the user's own mailbox, no further aliases
+    :include:/path                        the addresses in a file
+    |command   "|command words"  /file    a command, a file: understood, off unless PIPES
+
+Rules:
+- Names ignore case; several lines of one name add up; the last line needs no end.
+- A bad line is a problem with its true number, and the others still work (C dma refused all mail).
+- A destination that is the name itself keeps the local copy; `*` takes names without a line of their own, not those that
+  come out of an expansion (C dma dma.c:180-262). Loops end and are named.
+
+Pure: what reads included files is an argument.
+"""
+
+from __future__ import annotations
+
+from dma_runtime import address
+from dma_runtime.shown import shown
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ADDRESS, LOCAL, PIPE, FILE, INCLUDE = "address", "local", "pipe", "file", "include"
+
+_DEPTH = 50  # of aliases within aliases
+_MANY = 10_000  # destinations of one name
+
+
+class Target:
+    """One destination. `kind` is one of the constants above, `text` the address, name, command or path without its sign."""
+
+    __slots__ = ("kind", "text")
+
+    def __init__(self, kind: str, text: str) -> None:
+        self.kind = kind
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"Target({self.kind}, {self.text!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Target) and (other.kind, other.text) == (self.kind, self.text)
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.text))
+
+
+class Aliases:
+    """`entries`: lower-case name to its destinations. `problems`: `FILE:LINE: TEXT`, one for each bad line."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.entries: dict[str, list[Target]] = {}
+        self.problems: list[str] = []
+
+    def expand(self, name: str, include: Callable[[str], str], own: Callable[[str], str]) -> tuple[list[Target], list[str]]:
+        """(destinations of a local name, problems). Without an alias it is the name itself, as LOCAL.
+
+        `include(path)` gives a file's text or raises OSError. `own(address)` gives the local name of an address of this
+        machine, "" for any other. INCLUDE never comes out; each destination comes once.
+        """
+        found: dict[Target, None] = {}
+        problems: list[str] = []
+        first = self.entries.get(name.lower()) or self.entries.get("*")
+        if first is None:
+            return [Target(LOCAL, name)], problems
+        self._walk(first, [name.lower()], found, problems, include, own)
+        return list(found), problems
+
+    def _walk(
+        self,
+        targets: list[Target],
+        above: list[str],
+        found: dict[Target, None],
+        problems: list[str],
+        include: Callable[[str], str],
+        own: Callable[[str], str],
+    ) -> None:
+        for target in targets:
+            if len(above) > _DEPTH or len(found) > _MANY:
+                problems.append(f"{self.source}: alias {above[0]} has too many destinations")
+                return
+            if target.kind == INCLUDE:
+                self._include(target.text, above, found, problems, include, own)
+                continue
+            name = own(target.text) if target.kind == ADDRESS else ""
+            if not name:
+                found[target] = None
+                continue
+            key = name.lower()
+            entry = self.entries.get(key)
+            if entry is None or key == above[-1]:
+                found[Target(LOCAL, name)] = None  # no alias, or the local copy of `root: root, admin@x`
+            elif key in above:
+                problems.append(f"{self.source}: alias loop: {' -> '.join([*above[above.index(key) :], key])}")
+                found[Target(LOCAL, name)] = None
+            else:
+                self._walk(entry, [*above, key], found, problems, include, own)
+
+    def _include(
+        self,
+        path: str,
+        above: list[str],
+        found: dict[Target, None],
+        problems: list[str],
+        include: Callable[[str], str],
+        own: Callable[[str], str],
+    ) -> None:
+        mark = f":include:{path}"
+        if mark in above:
+            problems.append(f"{self.source}: alias loop: {path} includes itself")
+            return
+        try:
+            text = include(path)
+        except OSError as error:
+            problems.append(f"{self.source}: can not read :include:{path}: {error.strerror or error}")
+            return
+        listed = []
+        for number, line in enumerate(text.split("\n"), 1):
+            line = _uncommented(line.strip())
+            try:
+                listed += destinations(line) if line else []
+            except BadLine as bad:
+                problems.append(f"{path}:{number}: {bad}")
+        self._walk(listed, [*above, mark], found, problems, include, own)
+
+
+class BadLine(Exception):
+    """A line that cannot be understood; the text says why."""
+
+
+def parse(text: str, source: str) -> Aliases:
+    """Read the text of an aliases file. Never raises: see `Aliases.problems`."""
+    aliases = Aliases(source)
+    for number, line in _logical_lines(text):
+        try:
+            name, rest = _name(line)
+            listed = destinations(rest)
+            if not listed:
+                raise BadLine(f"alias {shown(name, 60)} has no destination")
+        except BadLine as bad:
+            aliases.problems.append(f"{source}:{number}: {bad}")
+            continue
+        aliases.entries.setdefault(name.lower(), []).extend(listed)
+    return aliases
+
+
+def _logical_lines(text: str) -> list[tuple[int, str]]:
+    """(number of its first line, text) of each line with its continuations, comments removed."""
+    found: list[tuple[int, str]] = []
+    open_line = False  # the line before ended in a backslash
+    for number, raw in enumerate(text.split("\n"), 1):
+        line = _uncommented(raw.removesuffix("\r"))
+        continued = open_line or (line[:1] in (" ", "\t") and bool(found))
+        open_line = line.endswith("\\")
+        line = line.removesuffix("\\")
+        if not line.strip():
+            continue
+        if continued and found:
+            first, before = found[-1]
+            found[-1] = (first, before + " " + line.strip())
+        else:
+            found.append((number, line.strip()))
+    return found
+
+
+def _uncommented(line: str) -> str:
+    """The line up to a `#` at its start or after a blank, outside quotes."""
+    quoted = False
+    for at, c in enumerate(line):
+        if c == '"' and (at == 0 or line[at - 1] != "\\"):
+            quoted = not quoted
+        elif c == "#" and not quoted and (at == 0 or line[at - 1] in " \t"):
+            return line[:at].rstrip()
+    return line
+
+
+def _name(line: str) -> tuple[str, str]:
+    """(name, what stands behind the colon)."""
+    if line.startswith('"'):
+        end = line.find('"', 1)
+        name, rest = line[1:end], line[end + 1 :].lstrip()
+        if end < 0 or not rest.startswith(":"):
+            raise BadLine("syntax error, expected \"name\": destination")
+        rest = rest[1:]
+    else:
+        name, colon, rest = line.partition(":")
+        name = name.strip()
+        if not colon:
+            raise BadLine("syntax error, expected name: destination")
+    if not name or any(c in " \t<>(),;" or not c.isprintable() for c in name if not line.startswith('"')):
+        raise BadLine("syntax error, expected name: destination")
+    return name, rest
+
+
+def destinations(text: str) -> list[Target]:
+    """The destinations of a list. Raises BadLine."""
+    found: list[Target] = []
+    for item in _items(text):
+        found += _destination(item)
+    return found
+
+
+def _items(text: str) -> list[str]:
+    """Split at commas outside quotes, comments and angle brackets."""
+    items: list[str] = []
+    start, quoted, depth = 0, False, 0
+    at = 0
+    while at < len(text):
+        c = text[at]
+        if c == "\\":
+            at += 1
+        elif c == '"':
+            quoted = not quoted
+        elif not quoted and c in "(<":
+            depth += 1
+        elif not quoted and c in ")>":
+            depth = max(0, depth - 1)
+        elif c == "," and not quoted and not depth:
+            items.append(text[start:at])
+            start = at + 1
+        at += 1
+    if quoted:
+        raise BadLine("quote without an end")
+    items.append(text[start:])
+    return [item.strip() for item in items if item.strip()]
+
+
+def _destination(item: str) -> list[Target]:
+    """One item between commas; several addresses when blanks part them."""
+    inner = item
+    if item.startswith('"') and item.endswith('"') and len(item) > 1:
+        inner = item[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    if inner.startswith("|"):
+        if not inner[1:].strip():
+            raise BadLine("a pipe without a command")
+        return [Target(PIPE, inner[1:].strip())]
+    if inner.startswith("/"):
+        return [Target(FILE, inner)]
+    if inner.lower().startswith(":include:"):
+        return [Target(INCLUDE, inner[9:].strip())]
+    if inner.startswith(":") or item.lower().startswith("error:"):
+        raise BadLine(f"`{shown(item, 60)}' is not understood")
+    words = inner.split()
+    if len(words) > 1 and not any(c in inner for c in '"<(:;'):
+        return [target for word in words for target in _destination(word)]
+    if item.startswith("\\"):
+        return [Target(LOCAL, item[1:])]
+    listed = address.addresses(address.to_wire(item))
+    if not listed:
+        raise BadLine(f"`{shown(item, 60)}' is not an address")
+    for one in listed:
+        if why := address.fault(one):
+            raise BadLine(f"`{shown(one, 60)}': {why}")
+    return [Target(ADDRESS, one) for one in listed]

@@ -1,0 +1,99 @@
+"""Who calls sendmail: identity, what may be believed of the environment, and the configuration that applies.
+
+When real and effective ids differ, -C, DMA_CONF and the environment are ignored, and a file named by the caller counts only
+if `system.trust` says so (hard-parts.md, Submitting). Built-in modules only.
+"""
+
+from __future__ import annotations
+
+import os
+
+from dma_runtime.config import SYSTEM_CONF, Config, find
+from dma_runtime.errors import EX_TEMPFAIL, ConfigError, DmaError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dma_runtime.cmd.options import Options
+    from dma_runtime.system.maillog import MailLog
+
+
+def say(text: str) -> None:
+    """Write to standard error; never raises."""
+    try:
+        os.write(2, text.encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass  # nobody to tell
+
+
+class Caller:
+    """Who calls, what for, and by which configuration. `trusted`: real and effective ids are the same.
+
+    `config_path`: the file of -C or DMA_CONF if that is in force, absolute, else None. `log` writes syslog.
+    """
+
+    def __init__(self, program: str, options: Options, log: MailLog) -> None:
+        self.program = program
+        self.options = options
+        self.log = log
+        self.uid, euid = os.getuid(), os.geteuid()
+        self.trusted = self.uid == euid and os.getgid() == os.getegid()
+        # Whoever controls the environment of a privileged process must not control the process (hard-parts.md, Submitting).
+        self.environ = dict(os.environ) if self.trusted else {}
+        option = os.path.abspath(options.config) if options.config and self.trusted else None
+        if self.environ.get("DMA_CONF"):
+            self.environ["DMA_CONF"] = os.path.abspath(self.environ["DMA_CONF"])  # the owner runs in another directory
+        self.config: Config = find(option, self.environ, self.uid, euid if self.trusted else -1)
+        self.config_path = self._in_force(option) or self._in_force(self.environ.get("DMA_CONF"))
+        self._check_trust()
+        for warning in self.config.warnings:
+            self.warn(warning)
+
+    def _in_force(self, named: str | None) -> str | None:
+        """`named` if it is the file that applies; one that does not exist applies too, and means the defaults."""
+        if not named or self.config.user_mode:
+            return None
+        source = self.config.source
+        return named if source == named or (not source and not os.path.exists(named)) else None
+
+    def _check_trust(self) -> None:
+        source = self.config.source
+        if not source or source == SYSTEM_CONF:
+            return
+        from dma_runtime.system.trust import distrust
+
+        try:
+            reason = distrust(source, self.uid)
+        except OSError as error:
+            reason = error.strerror or str(error)
+        if reason:
+            raise ConfigError(source, 0, f"file not used: {reason}")
+
+    @property
+    def system_mode(self) -> bool:
+        """No configuration of the caller's own: mail goes to the machine's daemon."""
+        return not self.config.user_mode and self.config_path is None
+
+    def warn(self, text: str) -> None:
+        """To the log, and to a person at a terminal."""
+        self.log.warning(text)
+        if os.isatty(2):
+            line = "".join(c if c.isprintable() else "?" for c in text)
+            say(f"{self.program}: warning: {line}\n")
+
+    def leave_owner(self, *, run: bool) -> None:
+        """Start an owner in the background. Never raises: the mail is safe, and the next run finds it."""
+        from dma_runtime.system.starter import start_owner
+
+        try:
+            start_owner(self.config_path, self.config, run=run)
+        except OSError as error:
+            self.warn(f"can not start the delivering process: {error.strerror or error}; mail waits for the next queue run")
+
+    def refuse_system_mode(self) -> None:
+        """Raises DmaError (75) where only the machine's daemon could take mail."""
+        if self.system_mode:
+            raise DmaError(
+                "no mail service of this machine to hand it to, and no configuration of your own; "
+                "make one with `dma-setup --user', or name one with -C or DMA_CONF",
+                EX_TEMPFAIL,
+            )

@@ -1,0 +1,135 @@
+"""dma, sendmail, mailq, newaliases: the door that every program and person uses.
+
+The base name it was started by decides the face. A submission reads the header, decides who gets the message, writes it to
+the spool while it is read, and returns 0 when it is synced there; delivery goes on without the caller. Memory is the
+header and one chunk of the body, whatever the size.
+
+Failures are one line `PROGRAM: TEXT` on standard error and in syslog, with a sysexits status (docs/compatibility.md,
+section 3); nothing is accepted then. Only when standard error is a terminal is a message that could not be spooled kept in
+`~/dead.letter`.
+
+Until a message is safe only built-in modules and our own bare ones are imported (docs/architecture.md).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from dma_runtime import __version__
+from dma_runtime.cmd import options as cli
+from dma_runtime.cmd.caller import Caller, say
+from dma_runtime.errors import EX_OK, EX_SOFTWARE, EX_UNAVAILABLE, DmaError
+from dma_runtime.system.maillog import ERR, MailLog
+
+SIGINT_STATUS = 130
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run as `argv` (default: the process's own). Returns the exit status; raises nothing."""
+    words = sys.argv if argv is None else argv
+    program = os.path.basename(words[0]) if words and words[0] else "dma"
+    open_standard_files()
+    log = MailLog()
+    try:
+        return run(program, [plain(word) for word in words[1:]], log)
+    except DmaError as error:
+        return complain(program, error.text, error.status, log)
+    except KeyboardInterrupt:
+        return SIGINT_STATUS
+    except BrokenPipeError:
+        return EX_OK  # whoever read our output has gone
+    except Exception as error:  # whatever it is, the caller gets one line and a status, never a traceback
+        return complain(program, f"internal error: {type(error).__name__}: {error}", EX_SOFTWARE, log)
+
+
+def open_standard_files() -> None:
+    """A caller that closed 0, 1 or 2 must not have a spool file opened in their place."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # Standard input is opened for writing, so that reading it fails instead of giving an empty message.
+            os.open("/dev/null", os.O_WRONLY)
+
+
+def plain(word: str) -> str:
+    """A word of the command line as UTF-8, whatever the locale; other bytes stay as surrogate escapes."""
+    return word if word.isascii() else os.fsencode(word).decode("utf-8", "surrogateescape")
+
+
+def complain(program: str, text: str, status: int, log: MailLog) -> int:
+    line = "".join(c if c.isprintable() else "?" for c in text)
+    say(f"{program}: {line}\n")
+    log.write(ERR, text)
+    return status
+
+
+def run(program: str, words: list[str], log: MailLog) -> int:
+    """One face. Raises DmaError."""
+    if program == "mailq":
+        options = cli.Options()  # monitoring calls it with all kinds of options; none changes what it shows
+        options.mode = cli.SHOW_QUEUE
+    elif program == "newaliases":
+        options = cli.Options()
+        options.mode = cli.ALIASES
+    else:
+        options = cli.parse(words)
+    if options.tag:
+        log.tag = options.tag
+    if options.mode in (cli.HELP, cli.VERSION):
+        return about(options.mode)
+    caller = Caller(program, options, log)
+    if options.mode == cli.SHOW_QUEUE:
+        from dma_runtime.cmd.queue import mailq
+
+        for problem in caller.config.problems:
+            caller.warn(problem.text)
+        return mailq(caller.config)
+    caller.config.sound()
+    if options.mode == cli.ALIASES:
+        from dma_runtime.cmd.newaliases import check
+
+        return check(caller.config, program)
+    if options.mode == cli.SMTP:
+        raise DmaError("-bs (SMTP on standard input) is not in this version", EX_UNAVAILABLE)
+    if options.mode == cli.RUN_QUEUE:
+        return run_queue(caller)
+    from dma_runtime.cmd.submit import submit, verify
+
+    return verify(caller) if options.mode == cli.VERIFY else submit(caller)
+
+
+def about(mode: str) -> int:
+    text = f"dma {__version__}, a mail agent\n"
+    if mode == cli.HELP:
+        text += "usage: dma [-t] [-i] [-f sender] [-F name] [-bq] [-D] [recipient ...] < message; see dma(8)\n"
+    os.write(1, text.encode())
+    return EX_OK
+
+
+def run_queue(caller: Caller) -> int:
+    """`-q`: attempt everything now; with -D return after one attempt of each."""
+    caller.refuse_system_mode()
+    from dma_runtime.system.ownership import Ownership, ring
+    from dma_runtime.system.spool import Spool
+
+    spool = Spool(caller.config.SPOOLDIR)
+    for warning in spool.prepare(own_only=caller.config.user_mode):
+        caller.warn(warning)
+    if caller.options.foreground:
+        from dma_runtime.cmd import daemon
+
+        if daemon.run_queue(caller.config, MailLog(caller.log.tag, stderr=True)):
+            caller.leave_owner(run=False)
+        return EX_OK
+    if not ring(spool, b'{"do":"run","ids":null,"wait":false}\n'):
+        held = Ownership.take(spool)
+        if held is not None:
+            held.release()
+            caller.leave_owner(run=True)
+    return EX_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,313 @@
+"""Submitting one message: header, recipients, spool; and `-bv`, which stops behind the recipients.
+
+The order is: recipients of the command line (a bad one fails before anything is read), header, recipients of -t, draft,
+body chunk by chunk, commit. "From here on the mail is safe", and nothing that goes wrong behind that changes the status.
+
+Limits: MAXSIZE (69), MINFREE (75), a header of 16 MB (65).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from dma_runtime import __version__, address
+from dma_runtime.cmd.caller import Caller, say
+from dma_runtime.envelope import Envelope, Recipient
+from dma_runtime.errors import EX_NOINPUT, EX_NOUSER, EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE, CannotSpool, DataError, DmaError
+from dma_runtime.message import headers
+from dma_runtime.message.intake import Intake
+from dma_runtime.policy.recipients import Resolver
+from dma_runtime.policy.sender import envelope_sender
+from dma_runtime.shown import shown
+from dma_runtime.system import identity
+from dma_runtime.system.spool import Draft, Spool, new_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dma_runtime.aliases import Aliases
+
+CHUNK = 1 << 17
+KEPT = 4 << 20  # bytes of a message that are kept for dead.letter
+LEAST_FREE = 100 << 20, 5  # bytes, percent: the smaller is MINFREE's default
+
+
+def submit(caller: Caller) -> int:
+    """Take the message on standard input. Returns 0; raises DmaError when it was not accepted."""
+    source = Source(keep=os.isatty(2))
+    try:
+        caller.refuse_system_mode()
+        return Submission(caller, source).run()
+    except DmaError as error:
+        if isinstance(error, CannotSpool) or error.status == EX_TEMPFAIL:
+            source.bury(caller)
+        raise
+
+
+class Source:
+    """Standard input. With `keep` the bytes read are remembered, up to KEPT, for dead.letter."""
+
+    def __init__(self, keep: bool) -> None:
+        self._kept: list[bytes] | None = [] if keep else None
+        self._size = 0
+
+    def read(self) -> bytes:
+        """The next bytes, b"" at the end. Raises DmaError (66)."""
+        try:
+            data = os.read(0, CHUNK)
+        except OSError as error:
+            raise DmaError(f"can not read mail: {error.strerror}", EX_NOINPUT) from None
+        if self._kept is not None and data:
+            self._size += len(data)
+            self._kept.append(data)
+            if self._size > KEPT:
+                self._kept = None
+        return data
+
+    def bury(self, caller: Caller) -> None:
+        """Keep the message for a person at a terminal, and say where; for anybody else nothing is kept."""
+        if self._kept is None:
+            return
+        from dma_runtime.system.deadletter import save
+
+        try:
+            while self._kept is not None and self.read():
+                pass
+            if self._kept:
+                say(f"{caller.program}: the message was kept in {save(self._kept, caller.uid)}\n")
+        except (OSError, DmaError):
+            say(f"{caller.program}: the message could not be kept in dead.letter\n")
+
+
+class Submission:
+    """One message on its way from standard input into the spool."""
+
+    def __init__(self, caller: Caller, source: Source) -> None:
+        self.caller = caller
+        self.config = caller.config
+        self.options = caller.options
+        self.source = source
+        self.mailname = identity.mail_name(self.config)
+        self.login = identity.login_name(caller.uid, caller.environ)
+        self.sender = envelope_sender(
+            self.options.sender, caller.environ.get("EMAIL", ""), self.login, self.mailname, self.config.MASQUERADE
+        )
+        self.resolver = resolver(caller, self.mailname)
+        self.spool = Spool(self.config.SPOOLDIR)
+
+    def run(self) -> int:
+        asked = [found for operand in self.options.operands for found in argument(operand)]
+        if not asked and not self.options.extract:
+            raise DmaError("no recipients from command line", EX_NOINPUT)
+        recipients = [] if self.options.extract else self._accept(asked)
+        self._prepare_spool()
+        intake = Intake(self.source.read, ignore_dots=self.options.ignore_dots)
+        fields, body = headers.read(intake.read)
+        if self.options.extract:
+            asked += headers.recipients(fields)
+            if not asked:
+                raise DmaError("no recipients from headers", EX_NOINPUT)
+            recipients = self._accept(asked)
+        envelope = self._envelope(recipients)
+        header, envelope.message_id = headers.complete(fields, self._facts(envelope))
+        envelope.header_end = len(header)
+        del fields
+        draft = self.spool.draft(envelope)
+        try:
+            self._write(draft, header, body, intake)
+            envelope.accepted_at = time.time()
+            draft.commit(envelope)
+        finally:
+            draft.discard()
+        # From here on the mail is safe.
+        try:
+            self._after(envelope)
+        except Exception as error:  # the caller must not send it again for what goes wrong now
+            self.caller.warn(f"{envelope.id} is queued; {type(error).__name__}: {error}")
+        return EX_OK
+
+    def _accept(self, asked: list[str]) -> list[Recipient]:
+        """The envelope's recipients. Raises DmaError when none is good; bad ones among good ones are reported later."""
+        recipients = accepted(self.resolver, asked)
+        for problem in self.resolver.problems:
+            self.caller.warn(problem)
+        self.resolver.problems.clear()
+        bad = [recipient for recipient in recipients if recipient.refused]
+        if len(bad) == len(recipients):
+            first = bad[0]
+            raise DmaError(f"invalid recipient `{shown(first.original, 100)}': {first.refused}", self.resolver.status(bad))
+        for recipient in bad:
+            self.caller.warn(f"invalid recipient `{shown(recipient.original, 100)}': {recipient.refused}")
+        return recipients
+
+    def _prepare_spool(self) -> None:
+        """Raises CannotSpool, ConfigError; names the key that says where the spool is."""
+        try:
+            for warning in self.spool.prepare(own_only=self.config.user_mode):
+                self.caller.warn(warning)
+        except CannotSpool as error:
+            raise CannotSpool(f"{error.text} (SPOOLDIR in {self.config.source or 'dma.conf'})", error.status) from None
+        self._check_space()
+
+    def _check_space(self) -> None:
+        """MINFREE. Raises CannotSpool (75)."""
+        try:
+            found = os.statvfs(self.spool.path)
+        except OSError:
+            return  # writing will tell
+        total, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+        size, percent = self.config.MINFREE
+        if "MINFREE" not in self.config.values:
+            size = min(LEAST_FREE[0], total * LEAST_FREE[1] // 100)
+        least = max(size, total * percent // 100)
+        if free < least:
+            raise CannotSpool(
+                f"{free >> 20} MB free in {self.spool.path}, less than MINFREE ({least >> 20} MB); try again later",
+                EX_TEMPFAIL,
+            )
+
+    def _envelope(self, recipients: list[Recipient]) -> Envelope:
+        now = time.time()
+        envelope = Envelope(new_id(now, os.urandom), self.sender, recipients, now)
+        envelope.uid = self.caller.uid
+        envelope.login = self.login
+        envelope.queue_only = self.options.queue_only or self.config.DEFER
+        return envelope
+
+    def _facts(self, envelope: Envelope) -> headers.Facts:
+        local = time.localtime(envelope.accepted_at)
+        facts = headers.Facts(
+            id=envelope.id,
+            sender=self.sender,
+            mailname=self.mailname,
+            hostname=identity.host_name(),
+            now=envelope.accepted_at,
+            stamp=headers.date(local[:7], local.tm_gmtoff),
+        )
+        facts.login = self.login
+        facts.uid = self.caller.uid
+        facts.version = __version__
+        facts.full_name = self.options.full_name
+        facts.hide_user = self.config.HIDEUSER
+        facts.masquerade = self.config.MASQUERADE
+        facts.rewrite_from = self.config.REWRITEFROM
+        facts.dice = os.urandom
+        return facts
+
+    def _write(self, draft: Draft, header: bytes, body: bytes, intake: Intake) -> None:
+        """Header, empty line, body. Raises CannotSpool, and DmaError (69) when it grows beyond MAXSIZE."""
+        draft.write(header)
+        draft.write(b"\n")
+        checked = draft.size
+        while body:
+            draft.write(body)
+            if draft.size > self.config.MAXSIZE:
+                break
+            if draft.size - checked > 8 << 20:
+                self._check_space()
+                checked = draft.size
+            body = intake.read()
+        if draft.size > self.config.MAXSIZE:
+            raise DmaError(f"message larger than MAXSIZE ({_size(self.config.MAXSIZE)})", EX_UNAVAILABLE)
+        if intake.bare_cr:
+            draft.has_nul = True  # like a NUL, a CR by itself cannot travel as it is (RFC 5321 2.3.8)
+
+    def _after(self, envelope: Envelope) -> None:
+        caller = self.caller
+        caller.log.queued(envelope)
+        if envelope.queue_only:
+            return
+        if self.options.foreground:
+            from dma_runtime.cmd import daemon
+            from dma_runtime.system.maillog import MailLog
+
+            if daemon.foreground(self.config, [envelope.id], MailLog(caller.log.tag, stderr=True)):
+                caller.leave_owner(run=False)
+            return
+        from dma_runtime.system.ownership import Ownership, ring
+
+        if not ring(self.spool, f'{{"do":"look","id":"{envelope.id}"}}\n'.encode()):
+            # Who holds the lock without listening is just starting, or leaving and will look once more.
+            held = Ownership.take(self.spool)
+            if held is not None:
+                held.release()
+                caller.leave_owner(run=False)
+
+
+def _size(limit: int) -> str:
+    for unit, shift in (("G", 30), ("M", 20), ("K", 10)):
+        if limit >= 1 << shift and not limit % (1 << shift):
+            return f"{limit >> shift}{unit}"
+    return f"{limit} bytes"
+
+
+# ---------------------------------------------------------------- recipients
+
+
+def argument(text: str) -> list[str]:
+    """The addresses of one word of the command line. Raises DataError for an empty one and for control characters."""
+    if any(c < " " or c == "\x7f" for c in text):
+        raise DataError(f"invalid recipient `{shown(text, 100)}': control character in the address")
+    found = address.addresses(address.to_wire(text))
+    if not found:
+        raise DataError(f"invalid recipient `{shown(text, 100)}': empty address")
+    return found
+
+
+def accepted(resolver: Resolver, asked: list[str]) -> list[Recipient]:
+    """Recipients for addresses; one that cannot be an address is refused. Raises DataError for control characters."""
+    found: list[Recipient] = []
+    good: list[str] = []
+    for one in asked:
+        why = address.fault(one)
+        if why == address.CONTROL:
+            raise DataError(f"invalid address in header: `{shown(one, 100)}': {why}")
+        if why:
+            found.append(Recipient(one, one, why))
+        else:
+            good.append(one)
+    return resolver.resolve(good) + found
+
+
+def resolver(caller: Caller, mailname: str) -> Resolver:
+    """The rules of `policy.recipients` with this machine's accounts and files."""
+    known: list[Aliases] = []
+
+    def aliases() -> Aliases:
+        if not known:
+            from dma_runtime.system import aliasfile
+
+            known.append(aliasfile.load(caller.config.ALIASES))
+            for problem in known[0].problems:
+                caller.warn(problem)
+        return known[0]
+
+    def include(path: str) -> str:
+        from dma_runtime.system import aliasfile
+
+        return aliasfile.read(path)
+
+    def deliverable(login: str) -> bool:
+        import pwd
+
+        return pwd.getpwnam(login).pw_uid == os.geteuid()
+
+    return Resolver(
+        caller.config, mailname, account=identity.account, deliverable=deliverable, aliases=aliases, include=include
+    )
+
+
+def verify(caller: Caller) -> int:
+    """`-bv`: say for each address where it would go; 67 when one would be refused."""
+    if not caller.options.operands:
+        raise DmaError("no recipients from command line", EX_NOINPUT)
+    rules = resolver(caller, identity.mail_name(caller.config))
+    status = EX_OK
+    for recipient in accepted(rules, [found for operand in caller.options.operands for found in argument(operand)]):
+        if recipient.refused:
+            line, status = f"{recipient.original}... {recipient.refused}", EX_NOUSER
+        else:
+            mailer = "relay" if "@" in recipient.address else "local"
+            line = f"{recipient.original}... deliverable: mailer {mailer}, user {recipient.address}"
+        os.write(1, (shown(line, 1000) + "\n").encode("utf-8", "backslashreplace"))
+    return status

@@ -1,0 +1,60 @@
+"""Who a message is from: the envelope's sender, and what MASQUERADE makes of an address.
+
+Rules (C dma dma.c:98-162; docs/compatibility.md):
+- `-f`/`-r` wins, then $EMAIL, then the login. `-f ''` and `-f '<>'` are the null sender (C dma could not say it).
+- Without a user part it is the login's, without a host the mail name's.
+- MASQUERADE overrides user and host, each if it has one, also for `-f`; never for the null sender.
+
+Pure; built-in modules only.
+"""
+
+from __future__ import annotations
+
+from dma_runtime import address
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    Masquerade = tuple[str, str] | None
+
+
+def envelope_sender(
+    option: str | None, email: str, login: str, mailname: str, masquerade: Masquerade
+) -> str:
+    """The sender's address; "" is the null sender.
+
+    `option` is the text of -f, None without it; `email` that of $EMAIL, which may be `Name <address>`.
+    Raises DataError for an option that cannot be an address; an $EMAIL that cannot is not used.
+    """
+    if option is not None:
+        said = address.check_argument(_address(option), "sender")
+        if not said:
+            return ""
+    else:
+        said = _address(email)
+        if said and address.fault(said):
+            said = ""
+    local, domain = address.split(said)
+    return masqueraded(f"{local or login}@{domain or mailname}", masquerade)
+
+
+def _address(text: str) -> str:
+    """The address of `Name <address>`, or the text as it is."""
+    if "<" in text and not text.strip().startswith("<"):
+        found = address.addresses(address.to_wire(text))
+        if len(found) == 1:
+            return found[0]
+    return text
+
+
+def masqueraded(whole: str, masquerade: Masquerade) -> str:
+    """`local@domain` with the parts that MASQUERADE gives."""
+    if masquerade is None:
+        return whole
+    local, domain = address.split(whole)
+    return f"{masquerade[0] or local}@{masquerade[1] or domain}"
+
+
+def is_own(domain: str, mailname: str, hostname: str) -> bool:
+    """Whether an address with this domain is one of this machine's own: bare, localhost, the host's or the mail name."""
+    name = domain.lower().rstrip(".")
+    return name in ("", "localhost", "localhost.localdomain", mailname.lower(), hostname.lower())
