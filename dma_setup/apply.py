@@ -1,0 +1,128 @@
+"""Making the planned changes, journaled; a failure or an interruption takes back what was made, last first.
+
+Ctrl-C, SIGTERM and SIGHUP interrupt between and within changes; while taking back they are held off.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+from dma_setup.changes import CHANGED, FAILED, NOTHING, Change
+from dma_setup.errors import INTERRUPTED, SetupError
+from dma_setup.journal import Journal
+from dma_setup.plan import Plan
+from dma_setup.system import System
+
+
+@dataclass
+class Applied:
+    """What was made. `warnings`: optional changes that failed."""
+
+    made: list[Change] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class RolledBack(SetupError):
+    """A change failed and those before it were taken back; `details` says what could not be."""
+
+
+class Interruption(KeyboardInterrupt):
+    """SIGTERM or SIGHUP while changes are made; treated as Ctrl-C."""
+
+
+def run(plan: Plan, journal: Journal, system: System, prove: Callable[[], None] | None = None) -> Applied:
+    """Make every change of the plan. `prove` is called when all are made and may raise to have everything taken back.
+
+    Raises RolledBack (exit 1, or 130 when interrupted). Nothing of the plan is left then, but for what `details` names.
+    """
+    applied = Applied()
+    begun: list[tuple[int, Change]] = []
+    with _interruptible():
+        try:
+            for number, change in enumerate(plan.changes):
+                journal.change(number, change)
+                begun.append((number, change))
+                try:
+                    change.apply(system)
+                except SetupError as error:
+                    if not change.optional:
+                        raise
+                    applied.warnings.append(error.text)
+                    begun.pop()
+                    journal.note({"undone": number})
+                    continue
+                journal.note({"made": number})
+                applied.made.append(change)
+            if prove is not None:
+                prove()
+            journal.note({"end": True})
+        except BaseException as error:
+            _hold_signals()
+            details = _take_back(begun, journal, system)
+            if isinstance(error, KeyboardInterrupt):
+                raise RolledBack(f"interrupted; {_undone(begun, details)}", INTERRUPTED, details) from error
+            if isinstance(error, SetupError):
+                raise RolledBack(f"{error.text}; {_undone(begun, details)}", 1, [*error.details, *details]) from error
+            if isinstance(error, OSError):
+                raise RolledBack(f"{error}; {_undone(begun, details)}", 1, details) from error
+            raise
+    return applied
+
+
+def _undone(begun: list[tuple[int, Change]], details: list[str]) -> str:
+    if details:
+        return "not everything could be put back:"
+    return (
+        "everything is as it was before" if len(begun) <= 1 else f"the {len(begun) - 1} changes made before were taken back"
+    )
+
+
+def _take_back(begun: list[tuple[int, Change]], journal: Journal, system: System) -> list[str]:
+    """Take back what was begun, last first; returns what could not be."""
+    problems = []
+    for number, change in reversed(begun):
+        taken = change.take_back(system)
+        if taken.result in (CHANGED, FAILED):
+            problems.append("  " + taken.text)
+            continue
+        if taken.result != NOTHING or not problems:
+            _quietly(journal, {"undone": number})
+    if not problems:
+        _quietly(journal, {"closed": True})
+    return problems
+
+
+def _quietly(journal: Journal, line: dict[str, Any]) -> None:
+    """A full disk must not stop the taking back."""
+    try:
+        journal.note(line)
+    except OSError:
+        pass
+
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise as Ctrl-C does, so that what was begun is taken back."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise Interruption
+
+    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _hold_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,142 @@
+"""Who gives the answers: a file and the command line beforehand, or a person at a terminal.
+
+Both drive the same `wizard`; a driver decides nothing about what is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dma_setup import answers as given_answers
+from dma_setup.answers import Answers, Given, Wrong
+from dma_setup.plan import Plan
+from dma_setup.question import Question, Refused
+from dma_setup.recipe import Recipe
+from dma_setup.report import Report
+from dma_setup.secret import TYPED, SecretAnswer, Sources
+
+Context = Callable[[Answers], dict[str, Any]]
+
+
+class Driver:
+    """`guided`: a person is led through it. `confirms`: "Apply?" is asked."""
+
+    guided = False
+    confirms = False
+
+    def collect(self, recipe: Recipe, context: Context) -> Answers:
+        """All answers. Raises UsageProblem."""
+        raise NotImplementedError
+
+    def again(self, question: Question, answers: Answers, context: Context, attempt: str) -> bool:
+        """Ask one question once more, into `answers`; False when nobody can be asked."""
+        raise NotImplementedError
+
+    def confirm(self, plan: Plan) -> str:
+        """`yes`, `no` or `diff`."""
+        raise NotImplementedError
+
+    def needs(self, identifier: str) -> bool:
+        """Whether the question has no answer yet, so that facts for its default are worth finding."""
+        raise NotImplementedError
+
+
+class Beforehand(Driver):
+    def __init__(self, given: Given, sources: Sources) -> None:
+        self._given = given
+        self._sources = sources
+
+    def collect(self, recipe: Recipe, context: Context) -> Answers:
+        return given_answers.collect(recipe, self._given, self._sources, context)
+
+    def again(self, *_: object) -> bool:
+        return False
+
+    def confirm(self, plan: Plan) -> str:
+        from dma_setup import prompt
+
+        return prompt.confirm(plan)
+
+    def needs(self, identifier: str) -> bool:
+        return identifier not in self._given.values
+
+
+class Terminal(Driver):
+    """A person. What was given beforehand is not asked."""
+
+    guided = True
+    confirms = True
+
+    def __init__(self, given: Given, sources: Sources, report: Report) -> None:
+        self._given = given
+        self._sources = sources
+        self._report = report
+
+    def collect(self, recipe: Recipe, context: Context) -> Answers:
+        wrong = [
+            Wrong(None, name, "is no question of this recipe")
+            for name in self._given.values
+            if recipe.question(name) is None
+        ]
+        if wrong:
+            raise given_answers.incomplete([], wrong, self._given)
+        answers = Answers()
+        asked = [question for question in recipe.questions if question.asked and question.id not in self._given.values]
+        number = {2: "Two", 3: "Three", 4: "Four", 5: "Five"}.get(len(asked), str(len(asked)))
+        how = "Enter takes the [default]. Ctrl-C leaves everything as it is."
+        self._report.title(f"{number} question{'s' if len(asked) != 1 else ''}. {how}")
+        self._report.line()
+        for question in recipe.questions:
+            values = context(answers)
+            if not given_answers.applies(question, values):
+                continue
+            answers.values[question.id] = ""
+            if question.id in self._given.values:
+                self._take(question, answers)
+            else:
+                self._ask(question, answers, context)
+        return answers
+
+    def _take(self, question: Question, answers: Answers) -> None:
+        """An answer given beforehand."""
+        try:
+            if question.is_secret:
+                answers.secret_id = question.id
+                answers.secret = self._sources.read(question, self._given.values[question.id])
+            else:
+                answers.values[question.id] = question.accept(self._given.values[question.id])
+        except Refused as refused:
+            raise given_answers.incomplete([], [Wrong(question, question.id, str(refused))], self._given) from None
+
+    def _ask(self, question: Question, answers: Answers, context: Context, note: str = "") -> None:
+        from dma_setup import prompt
+
+        if question.is_secret:
+            answers.secret_id = question.id
+            answers.secret = SecretAnswer(TYPED, "", prompt.secret(self._report, question, note))
+            return
+        value, source = given_answers.default(question, context(answers))
+        if not question.asked and (value or question.optional):
+            answers.values[question.id] = value
+            return
+        answers.values[question.id] = prompt.answer(self._report, question, value, source, note)
+
+    def again(self, question: Question, answers: Answers, context: Context, attempt: str) -> bool:
+        self._ask(question, answers, context, attempt)
+        return True
+
+    def confirm(self, plan: Plan) -> str:
+        from dma_setup import prompt
+
+        return prompt.confirm(plan)
+
+    def needs(self, identifier: str) -> bool:
+        return identifier not in self._given.values
+
+
+def choose_recipe(recipes: list[Recipe]) -> str:
+    """One of the recipes, from a list on the terminal."""
+    from dma_setup import prompt
+
+    return prompt.choose("What should this machine do with its mail?", {one.name: one.summary for one in recipes})

@@ -1,0 +1,95 @@
+"""A change that only a program can make: a timer started, lingering switched on, the crontab replaced.
+
+`do` and `undo` are lists of commands, each a list of words; `given` and `given_back` is what the last of each reads on
+standard input. When `check` is given, its output says whether the state is still ours before it is taken back.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+from dma_setup.changes import CHANGED, FAILED, RESTORED, Change, Keeper, NotApplied, TakenBack, reader
+from dma_setup.system import System
+
+
+@dataclass(frozen=True)
+class CommandChange(Change):
+    do: tuple[tuple[str, ...], ...]
+    undo: tuple[tuple[str, ...], ...]
+    subject: str
+    says: str
+    given: str = ""
+    given_back: str = ""
+    check: tuple[str, ...] = ()  # prints `given` while the state is ours
+    optional: bool = False
+    drains: bool = False
+    is_new: bool = True
+
+    kind = "command"
+
+    @property
+    def sign(self) -> str:
+        return "+" if self.is_new else "~"
+
+    def diff(self) -> str:
+        if not self.given and not self.given_back:
+            return ""
+        before, after = self.given_back.splitlines(), self.given.splitlines()
+        lines = difflib.unified_diff(before, after, self.subject, f"{self.subject} (planned)", lineterm="", n=2)
+        return "".join(line + "\n" for line in lines)
+
+    def apply(self, system: System) -> None:
+        failed = _run(system, self.do, self.given)
+        if failed:
+            raise NotApplied(f"{self.subject}: {failed}")
+
+    def take_back(self, system: System) -> TakenBack:
+        if self.check:
+            now = system.run(list(self.check))
+            if now.status == 0 and now.output == self.given_back:
+                return TakenBack(RESTORED, self.subject)
+            if now.status == 0 and now.output != self.given:
+                return TakenBack(CHANGED, f"{self.subject} was changed since; it is left as it is")
+        failed = _run(system, self.undo, self.given_back)
+        return TakenBack(FAILED, f"{self.subject}: {failed}") if failed else TakenBack(RESTORED, self.subject)
+
+    def record(self, _keeper: Keeper, _number: int) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "do": [list(words) for words in self.do],
+            "undo": [list(words) for words in self.undo],
+            "subject": self.subject,
+            "says": self.says,
+            "given": self.given,
+            "given_back": self.given_back,
+            "check": list(self.check),
+            "optional": self.optional,
+            "drains": self.drains,
+        }
+
+
+def _run(system: System, commands: tuple[tuple[str, ...], ...], given: str) -> str:
+    """Run them in order; what went wrong with the first that failed, "" when none did."""
+    for at, words in enumerate(commands):
+        done = system.run(list(words), given if at == len(commands) - 1 else "")
+        if done.status != 0:
+            reason = done.errors.strip().splitlines()
+            return f"{' '.join(words)}: {reason[-1] if reason else f'status {done.status}'}"
+    return ""
+
+
+@reader("command")
+def _read(record: dict[str, Any], _keeper: Keeper, _number: int) -> Change:
+    return CommandChange(
+        do=tuple(tuple(words) for words in record["do"]),
+        undo=tuple(tuple(words) for words in record["undo"]),
+        subject=record["subject"],
+        says=record["says"],
+        given=record["given"],
+        given_back=record["given_back"],
+        check=tuple(record["check"]),
+        optional=record["optional"],
+        drains=record["drains"],
+    )

@@ -1,0 +1,66 @@
+"""`dma-setup`: the parser. Every verb is a module of `commands`; every recipe is a verb too.
+
+Exit statuses: interface.md, section 5. A `SetupError` becomes one line on standard error; any other exception is a bug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from dma_runtime import __version__
+from dma_runtime.errors import DmaError
+from dma_setup import resources
+from dma_setup.commands import listing, provision, show, takeback
+from dma_setup.errors import DONE, FAILED, INTERRUPTED, USAGE, SetupError
+
+LATER = ("auto", "doctor", "import")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="dma-setup",
+        description="Set up mail: choose how mail leaves this machine, prove it, and be able to take it back.",
+        epilog="A recipe's name is a command too: dma-setup gmail. See dma-setup list.",
+    )
+    made.add_argument("--version", action="version", version=f"dma-setup {__version__}")
+    verbs = made.add_subparsers(dest="verb", metavar="RECIPE or COMMAND")
+    for module in (listing, show, takeback):
+        module.register(verbs)
+    for name in resources.recipe_names():
+        provision.register(verbs, name)
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        if words and words[0] in LATER:
+            raise SetupError(f"{words[0]} is not in this version yet", USAGE)
+        if words and not words[0].startswith("-") and words[0] not in _verbs():
+            resources.recipe(words[0])  # says what there is
+        options = parser().parse_args(words)
+        run: Callable[[argparse.Namespace], int] = getattr(options, "run", provision.choose)
+        return run(options)
+    except SetupError as error:
+        _say(error.text, error.details)
+        return error.status
+    except DmaError as error:
+        _say(error.text, [])
+        return FAILED
+    except KeyboardInterrupt:
+        _say("stopped; nothing was changed", [])
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return DONE
+
+
+def _verbs() -> set[str]:
+    return {"list", "show", "undo", "test", "secret"}
+
+
+def _say(text: str, details: list[str]) -> None:
+    sys.stderr.write(f"dma-setup: {text}\n" + "".join(line + "\n" for line in details))

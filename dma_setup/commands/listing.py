@@ -1,0 +1,28 @@
+"""`dma-setup list`: the recipes, one line each."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from dma_setup import recipe, resources
+
+
+def register(verbs: Any) -> None:
+    parser = verbs.add_parser("list", help="the recipes there are")
+    parser.add_argument("--json", action="store_true", help="as one JSON document")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    found = [recipe.read(name) for name in resources.recipe_names()]
+    if options.json:
+        json.dump([{"recipe": one.name, "summary": one.summary} for one in found], sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")
+        return 0
+    width = max(len(one.name) for one in found)
+    for one in found:
+        sys.stdout.write(f"{one.name:<{width}}  {one.summary}\n")
+    return 0

@@ -1,0 +1,60 @@
+"""`dma-setup show RECIPE`: its questions as an answers file to fill in, each with what it means."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+from typing import Any
+
+from dma_setup import answers, recipe
+from dma_setup.question import Question
+from dma_setup.recipe import Recipe
+
+
+def register(verbs: Any) -> None:
+    parser = verbs.add_parser("show", help="a recipe's questions, as an answers file to fill in")
+    parser.add_argument("recipe", metavar="RECIPE")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    sys.stdout.write(skeleton(recipe.read(options.recipe)))
+    return 0
+
+
+def skeleton(found: Recipe) -> str:
+    """An answers file: required answers stand open, the others are comments with their defaults."""
+    lines = [f"# Answers for: dma-setup {found.name} --answers THIS FILE", f"# {found.summary}."]
+    if found.limits:
+        lines.append(
+            "# Limits: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found.limits.items()) + "."
+        )
+    for question in found.questions:
+        lines.append("")
+        lines += _comment(question)
+        lines.append(_line(question))
+    return "\n".join(lines) + "\n"
+
+
+def _comment(question: Question) -> list[str]:
+    text = question.ask.rstrip(" :?") + ("?" if question.ask.endswith("?") else ".")
+    lines = textwrap.wrap(text, 77)
+    lines += [part for line in question.help.splitlines() for part in textwrap.wrap(line, 77)]
+    for value, says in question.choices.items():
+        lines.append(f"  {value}: {says}")
+    if question.when:
+        lines.append(f"Asked only when {question.when}.")
+    sources = [default.says for default in question.defaults if default.says and "saved" not in default.value]
+    if sources:
+        lines.append(f"Default: {', else '.join(sources)}.")
+    return [f"# {line}" for line in lines]
+
+
+def _line(question: Question) -> str:
+    if question.is_secret:
+        others = "{file: PATH}, {command: WORDS}, {credential: NAME}, {stdin: true}"
+        return f"{question.id}: {{env: DMA_{question.id.upper()}}}    # or {others}"
+    if question.optional or question.defaults:
+        return f"#{question.id}: {answers.example(question)}"
+    return f"{question.id}: {answers.example(question)}"

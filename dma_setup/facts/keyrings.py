@@ -1,0 +1,67 @@
+"""Which keyring works here: proved by storing, reading and deleting an entry; and where the password is now."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from dma_runtime import authconf, config
+from dma_setup.facts.look import OK, WARN, Found
+from dma_setup.place import Place
+from dma_setup.stores import StoreProblem, Stores
+from dma_setup.system import System
+
+
+def now(place: Place, system: System) -> Found:
+    """Where auth.conf says the password of the present relay is: a value of the question `keyring`, "" when nowhere."""
+    found = Found()
+    found.values["keyring_now"] = ""
+    conf, auth = system.look(place.at(place.dma_conf)), system.look(place.at(place.auth_conf))
+    if conf is None or auth is None:
+        return found
+    settings = config.parse(conf.content.decode("utf-8", "surrogateescape"), place.dma_conf)
+    if settings.SMARTHOST is None:
+        return found
+    logins = authconf.parse(auth.content.decode("utf-8", "surrogateescape"), place.auth_conf)
+    login = logins.find(settings.SMARTHOST.name, settings.SMARTHOST.port or settings.PORT)
+    if login is None:
+        return found
+    kind, detail = login.reference.kind, login.reference.value
+    if kind == authconf.KEYRING:
+        found.values["keyring_now"] = settings.KEYRING or ""
+    elif kind == authconf.FILE:
+        ours = detail.reveal().startswith(place.config + "/secrets/")
+        found.values["keyring_now"] = "file" if ours else "reference"
+    elif kind == authconf.COMMAND:
+        found.values["keyring_now"] = "reference"
+    return found
+
+
+def probe(place: Place, system: System) -> Found:
+    """Value `keyring`: the best one that works, "" when none does."""
+    found = Found()
+    found.values["keyring"] = ""
+    if not place.is_user or not place.is_live:
+        return found
+    bus = os.environ.get("DBUS_SESSION_BUS_ADDRESS") or os.path.exists(f"/run/user/{place.uid}/bus")
+    why = "there is no desktop session here"
+    if bus:
+        try:
+            Stores(system).prove("secret-service")
+        except StoreProblem as problem:
+            why = problem.text.partition(": ")[2] or problem.text
+        else:
+            found.values["keyring"] = "secret-service"
+            found.say(OK, "passwords can be kept encrypted by your desktop's keyring (Secret Service)")
+            return found
+    if shutil.which("pass") is not None and os.path.isdir(os.path.join(place.home, ".password-store")):
+        try:
+            Stores(system).prove("pass")
+        except StoreProblem as problem:
+            found.say(WARN, f"pass is here but does not work unattended: {problem.text.partition(': ')[2]}")
+        else:
+            found.values["keyring"] = "pass"
+            found.say(OK, "passwords can be kept encrypted by pass")
+            return found
+    found.say(WARN, f"no keyring works here ({why}); the password can be kept in a file only you can read")
+    return found

@@ -1,0 +1,114 @@
+"""A real message through the installed `sendmail` link, followed to the relay's last word.
+
+The link is started with -D, which returns after the first attempt and repeats the log on standard error; our own
+Message-ID finds the lines. When another process owns the queue, its result is looked up in the queue listing instead.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import time
+from dataclasses import dataclass
+
+from dma_runtime.system.identity import host_name
+from dma_setup.place import Place
+from dma_setup.recipe import Recipe
+from dma_setup.report import Report
+from dma_setup.system import System
+
+SECONDS = 150  # connecting, TLS, AUTH and the final dot of a slow relay
+
+_LINE = re.compile(r"^[^\[]*\[(?P<id>[0-9a-z]+)\]: (?P<text>.*)$")
+_DELIVERED = re.compile(
+    r"^<(?P<to>[^>]*)> delivery successful: (?P<relay>.*?): (?P<reply>.*); message-id=.*?, delay=(?P<delay>[0-9.]+)s"
+)
+_DEFERRED = re.compile(r"^<(?P<to>[^>]*)> remote delivery deferred: (?P<why>.*?)(?:; next attempt|; message-id=)")
+_FAILED = re.compile(r"^<(?P<to>[^>]*)> remote delivery to (?P<why>.*?); message-id=")
+
+
+@dataclass
+class Proof:
+    """What became of the message: `id` "" when it was not accepted; `reply` when it was taken, else `why` not."""
+
+    id: str = ""
+    to: str = ""
+    reply: str = ""
+    relay: str = ""
+    delay: str = ""
+    why: str = ""
+
+
+def run(place: Place, report: Report, recipient: str, recipe: Recipe) -> bool:
+    """Send, follow, and say so. True when the message arrived."""
+    sent = send(place, recipient)
+    report.document["proof"] = vars(sent)
+    if not sent.id:
+        report.fail(f"`sendmail {recipient}` was not accepted: {sent.why}")
+        return False
+    report.ok(f"`sendmail {recipient}` accepted as {sent.id}")
+    if sent.to and sent.to != recipient:
+        report.ok(f"alias: {recipient} -> {sent.to}")
+    if not sent.reply:
+        report.fail(sent.why)
+        report.advice(["See it with: dma-queue list", "Try again with: sendmail -q"])
+        return False
+    who = recipe.provider.name or "The relay"
+    if sent.relay == "local":
+        report.ok("it lies in your mailbox on this machine")
+    else:
+        report.ok(f"{who} took it after {sent.delay} s: {sent.reply}")
+        report.advice([f'Look for "{subject()}" in your inbox. Not there in a minute? Check Spam.'])
+    return True
+
+
+def subject() -> str:
+    return f"dma works on {host_name().partition('.')[0]}"
+
+
+def send(place: Place, recipient: str) -> Proof:
+    message_id = f"<dma-setup.{secrets.token_hex(8)}@{host_name()}>"
+    text = (
+        f"To: {recipient}\nSubject: {subject()}\nMessage-ID: {message_id}\n\n"
+        f"This message was sent by dma-setup at {time.strftime('%Y-%m-%d %H:%M:%S %z')}\n"
+        "to prove that mail leaves this machine and arrives. Nothing is to be done.\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "DMA_CONF"} | place.environment
+    done = System().run([place.links["sendmail"], "-i", "-D", recipient], text, SECONDS, environment)
+    errors = [line for line in done.errors.splitlines() if line.strip()]
+    if done.status != 0:
+        return Proof(why=errors[-1] if errors else f"exit status {done.status}")
+    return read_log(done.errors, message_id) or look_up(place, environment, message_id)
+
+
+def read_log(log: str, message_id: str) -> Proof | None:
+    """The outcome in the lines of a foreground run; None when it is not there."""
+    for line in log.splitlines():
+        found = _LINE.match(line)
+        if found is None or message_id not in line:
+            continue
+        text = found["text"]
+        if delivered := _DELIVERED.match(text):
+            return Proof(found["id"], delivered["to"], delivered["reply"], delivered["relay"], delivered["delay"])
+        if deferred := _DEFERRED.match(text):
+            return Proof(found["id"], deferred["to"], why=f"not delivered yet: {deferred['why']}")
+        if failed := _FAILED.match(text):
+            return Proof(found["id"], failed["to"], why=f"refused: {failed['why']}")
+    return None
+
+
+def look_up(place: Place, environment: dict[str, str], message_id: str) -> Proof:
+    """What the queue knows of the message: gone from it is delivered, by whoever owned the queue."""
+    listing = System().run([f"{place.library}/dma-queue", "list", "--json"], "", 20, environment)
+    try:
+        items = json.loads(listing.output)
+    except ValueError:
+        items = []
+    for item in items:
+        if message_id in json.dumps(item):
+            recipient = item["recipients"][0]
+            why = recipient.get("last_error") or "it waits for its turn"
+            return Proof(item["id"], recipient["address"], why=f"not delivered yet: {why}")
+    return Proof("another owner's run", reply="see the mail log")

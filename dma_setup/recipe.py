@@ -1,0 +1,339 @@
+"""A recipe: plain data about one provider or pattern. `recipes/NAME.yml`; the schema is what this module reads.
+
+    recipe: gmail                     the file's own name
+    summary: one line for `dma-setup list`
+    about: one sentence at the start of the wizard
+    provider:                         optional
+      name: Google                    as people call it
+      domains: [gmail.com]            addresses it serves
+      mx: ["*.google.com"]            mail exchangers that show it serves others too
+    relay:                            where mail goes; absent: nothing leaves
+      host: "{{ … }}"                 all of these may hold {{ answer }}
+      ports: [465, 587]               tried in this order
+      tls: ""                         implicit, starttls, opportunistic, none; "" = by port
+      login: "{{ address }}"          "" = no login
+      password: app_password          the id of the secret question
+      fingerprint: ""
+    limits: {messages_per_day: 500}
+    pattern: relay                    recipes/patterns/NAME.yml adds its questions and steps behind these
+    questions: [ … ]                  see `question`
+    steps: [ {verb: arguments, when: …} ]
+    refusals:                         first match wins: all of code, status, text (a regular expression) that are given
+      - {status: 5.7.9, says: "That is …", advice: [ … ], again: app_password}
+
+Substitution and `when:` only; what needs logic needs a verb. Errors name file and line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from dma_setup import resources, yamlfile
+from dma_setup.errors import FileProblem
+from dma_setup.question import TYPES, Default, Question, Shape
+from dma_setup.yamlfile import Data
+
+VERBS = ("directory", "settings", "login", "alias", "secret", "launcher", "link", "wake", "saved")
+
+
+@dataclass(frozen=True)
+class Provider:
+    name: str = ""
+    domains: tuple[str, ...] = ()
+    mx: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RelayTemplate:
+    host: str
+    ports: tuple[str, ...] = ()
+    tls: str = ""
+    login: str = ""
+    password: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a server's answer means: `again` is the question to ask once more, "" when none helps."""
+
+    says: str
+    advice: tuple[str, ...] = ()
+    again: str = ""
+    code: int = 0
+    status: str = ""
+    text: str = ""
+
+    def fits(self, code: int, status: str, text: str) -> bool:
+        return (
+            (not self.code or self.code == code)
+            and (not self.status or self.status == status)
+            and (not self.text or re.search(self.text, text, re.IGNORECASE) is not None)
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    verb: str
+    arguments: dict[str, Any]
+    when: str = ""
+    where: str = ""  # file:line, for errors
+
+
+@dataclass(frozen=True)
+class Recipe:
+    name: str
+    summary: str
+    about: str
+    provider: Provider = Provider()
+    relay: RelayTemplate | None = None
+    limits: dict[str, Any] = field(default_factory=dict)
+    questions: tuple[Question, ...] = ()
+    steps: tuple[Step, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+
+    def question(self, wanted: str) -> Question | None:
+        return next((question for question in self.questions if question.id == wanted), None)
+
+    def meaning(self, code: int, status: str, text: str) -> Refusal | None:
+        return next((refusal for refusal in self.refusals if refusal.fits(code, status, text)), None)
+
+
+def read(name: str) -> Recipe:
+    """The recipe NAME. Raises UsageProblem (no such recipe) or FileProblem (file:line, what is wrong)."""
+    return load(resources.recipe(name))
+
+
+def load(path: str) -> Recipe:
+    """The recipe in the file `path`."""
+    data = _open(path)
+    top = _mapping(
+        data, ("recipe", "summary", "about", "provider", "relay", "limits", "pattern", "questions", "steps", "refusals")
+    )
+    name = _text(data, "recipe", required=True)
+    if name != os.path.basename(path).removesuffix(".yml"):
+        raise data.problem(f"recipe says {name}, but the file is {os.path.basename(path)}", "recipe")
+    questions, steps, refusals = _questions(data), _steps(data), _refusals(data)
+    if "pattern" in top:
+        shared = _open(resources.pattern(_text(data, "pattern", required=True)))
+        _mapping(shared, ("questions", "steps", "refusals"))
+        questions, steps, refusals = questions + _questions(shared), steps + _steps(shared), refusals + _refusals(shared)
+    seen: set[str] = set()
+    for question in questions:
+        if question.id in seen:
+            raise data.problem(f"two questions are called {question.id}", "questions")
+        seen.add(question.id)
+    for refusal in refusals:
+        if refusal.again and refusal.again not in seen:
+            raise data.problem(f"again: there is no question {refusal.again}", "refusals")
+    relay = _relay(data)
+    if relay is not None and relay.password and relay.password not in seen:
+        raise data.problem(f"there is no question {relay.password}", "relay", "password")
+    return Recipe(
+        name=name,
+        summary=_text(data, "summary", required=True),
+        about=_text(data, "about", required=True),
+        provider=_provider(data),
+        relay=relay,
+        limits=top.get("limits") or {},
+        questions=tuple(questions),
+        steps=tuple(steps),
+        refusals=tuple(refusals),
+    )
+
+
+def _open(path: str) -> Data:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return yamlfile.load(file.read(), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileProblem(path, 0, f"cannot be read: {error}") from None
+
+
+# ---------------------------------------------------------------- the schema
+
+
+def _inside(data: Data, keys: tuple[object, ...]) -> Any:
+    value = data.value
+    for key in keys:
+        value = value[key]
+    return value
+
+
+def _mapping(data: Data, allowed: tuple[str, ...], *keys: object) -> dict[str, Any]:
+    value = _inside(data, keys)
+    if not isinstance(value, dict):
+        raise data.problem("must be a mapping", *keys)
+    for key in value:
+        if key not in allowed:
+            raise data.problem(f"unknown key {key}; known are {', '.join(allowed)}", *keys, key)
+    return value
+
+
+def _text(data: Data, *keys: object, required: bool = False) -> str:
+    *path, last = keys
+    holder = _inside(data, tuple(path))
+    if last not in holder:
+        if required:
+            raise data.problem(f"{last} is missing", *path)
+        return ""
+    value = holder[last]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or (required and not value.strip()):
+        raise data.problem(f"{last} must be text", *keys)
+    return value.strip()
+
+
+def _flag(data: Data, default: bool, *keys: object) -> bool:
+    *path, last = keys
+    value = _inside(data, tuple(path)).get(last, default)
+    if not isinstance(value, bool):
+        raise data.problem(f"{last} must be true or false", *keys)
+    return value
+
+
+def _texts(data: Data, *keys: object) -> tuple[str, ...]:
+    """A list of texts; one text or number alone is a list of one."""
+    *path, last = keys
+    value = _inside(data, tuple(path)).get(last, [])
+    found = value if isinstance(value, list) else [value]
+    for at, item in enumerate(found):
+        if isinstance(item, bool) or not isinstance(item, (str, int)):
+            raise data.problem(f"{last} must hold text", *keys, at)
+    return tuple(str(item).strip() for item in found)
+
+
+def _provider(data: Data) -> Provider:
+    if "provider" not in data.value:
+        return Provider()
+    _mapping(data, ("name", "domains", "mx"), "provider")
+    return Provider(_text(data, "provider", "name"), _texts(data, "provider", "domains"), _texts(data, "provider", "mx"))
+
+
+def _relay(data: Data) -> RelayTemplate | None:
+    if "relay" not in data.value:
+        return None
+    _mapping(data, ("host", "ports", "tls", "login", "password", "fingerprint"), "relay")
+    return RelayTemplate(
+        host=_text(data, "relay", "host", required=True),
+        ports=_texts(data, "relay", "ports"),
+        tls=_text(data, "relay", "tls"),
+        login=_text(data, "relay", "login"),
+        password=_text(data, "relay", "password"),
+        fingerprint=_text(data, "relay", "fingerprint"),
+    )
+
+
+def _items(data: Data, name: str) -> int:
+    value = data.value.get(name) or []
+    if not isinstance(value, list):
+        raise data.problem(f"{name} must be a list", name)
+    return len(value)
+
+
+_QUESTION_KEYS = ("id", "type", "ask", "help", "choices", "default", "optional", "asked", "when", "strip", "shape")
+
+
+def _questions(data: Data) -> list[Question]:
+    found = []
+    for at in range(_items(data, "questions")):
+        here = ("questions", at)
+        value = _mapping(data, _QUESTION_KEYS, *here)
+        kind = _text(data, *here, "type", required=True)
+        if kind not in TYPES:
+            raise data.problem(f"unknown type {kind}; known are {', '.join(TYPES)}", *here, "type")
+        identifier = _text(data, *here, "id", required=True)
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", identifier):
+            raise data.problem("id must be lower-case letters, digits and _", *here, "id")
+        choices = _mapping(data, tuple(value.get("choices") or {}), *here, "choices") if "choices" in value else {}
+        if (kind == "choice") != bool(choices):
+            raise data.problem("type choice and choices belong together", *here)
+        shape = None
+        if "shape" in value:
+            _mapping(data, ("pattern", "says"), *here, "shape")
+            shape = Shape(_pattern(data, *here, "shape", "pattern"), _text(data, *here, "shape", "says", required=True))
+        strip = _text(data, *here, "strip")
+        if strip not in ("", "blanks"):
+            raise data.problem("strip can only be blanks", *here, "strip")
+        found.append(
+            Question(
+                id=identifier,
+                type=kind,
+                ask=_text(data, *here, "ask", required=True),
+                help=_text(data, *here, "help"),
+                choices={key: str(text) for key, text in choices.items()},
+                defaults=_defaults(data, *here),
+                optional=_flag(data, False, *here, "optional"),
+                asked=_flag(data, True, *here, "asked"),
+                when=_text(data, *here, "when"),
+                strip=strip,
+                shape=shape,
+            )
+        )
+    return found
+
+
+def _defaults(data: Data, *here: object) -> tuple[Default, ...]:
+    value = _inside(data, here).get("default")
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        return (Default(_text(data, *here, "default"), ""),)
+    found = []
+    for at in range(len(value)):
+        _mapping(data, ("value", "says"), *here, "default", at)
+        found.append(
+            Default(_text(data, *here, "default", at, "value", required=True), _text(data, *here, "default", at, "says"))
+        )
+    return tuple(found)
+
+
+def _pattern(data: Data, *keys: object) -> str:
+    text = _text(data, *keys)
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise data.problem(f"not a regular expression: {error}", *keys) from None
+    return text
+
+
+def _steps(data: Data) -> list[Step]:
+    found = []
+    for at in range(_items(data, "steps")):
+        value = _mapping(data, (*VERBS, "when"), "steps", at)
+        verbs = [key for key in value if key in VERBS]
+        if len(verbs) != 1:
+            raise data.problem(f"a step has exactly one verb of {', '.join(VERBS)}", "steps", at)
+        arguments = value[verbs[0]] or {}
+        if not isinstance(arguments, dict):
+            raise data.problem(f"the arguments of {verbs[0]} must be a mapping", "steps", at, verbs[0])
+        found.append(Step(verbs[0], arguments, _text(data, "steps", at, "when"), f"{data.path}:{data.at('steps', at)}"))
+    return found
+
+
+def _refusals(data: Data) -> list[Refusal]:
+    found = []
+    for at in range(_items(data, "refusals")):
+        here = ("refusals", at)
+        _mapping(data, ("code", "status", "text", "says", "advice", "again"), *here)
+        code = _text(data, *here, "code")
+        if code and not re.fullmatch(r"[245][0-9][0-9]", code):
+            raise data.problem("code must be three digits", *here, "code")
+        status = _text(data, *here, "status")
+        if status and not re.fullmatch(r"[245]\.[0-9]+\.[0-9]+", status):
+            raise data.problem("status must look like 5.7.8", *here, "status")
+        found.append(
+            Refusal(
+                says=_text(data, *here, "says", required=True),
+                advice=_texts(data, *here, "advice"),
+                again=_text(data, *here, "again"),
+                code=int(code or 0),
+                status=status,
+                text=_pattern(data, *here, "text"),
+            )
+        )
+    return found

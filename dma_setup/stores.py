@@ -1,0 +1,61 @@
+"""The keyrings that setup writes to: Secret Service, KWallet, pass, by the names that KEYRING has in dma.conf.
+
+Every operation runs in a child with a deadline (see `keyring_child`) and with the environment that the reader at
+delivery time has, not the caller's: HOME from the passwd entry, the session bus at its usual place.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from dma_runtime import keyrings
+from dma_runtime.secret import Secret
+from dma_runtime.system.account import Identity
+from dma_setup import resources
+from dma_setup.errors import SetupError
+from dma_setup.system import Ran, System
+
+NAMES = ("secret-service", "kwallet", "pass")
+SECONDS = 10
+
+
+class StoreProblem(SetupError):
+    """A keyring cannot be used: missing, locked, no session bus."""
+
+
+def environment() -> dict[str, str]:
+    """What the reader at delivery time will have (hard-parts.md, Secrets), and where our own modules are."""
+    return {**Identity.of(os.getuid()).environment(os.environ), "PYTHONPATH": resources.library()}
+
+
+class Stores:
+    def __init__(self, system: System) -> None:
+        self._system = system
+
+    def get(self, store: str, service: str, user: str) -> Secret | None:
+        """The entry, None when there is none. Raises StoreProblem."""
+        done = self._do("get", store, service, user)
+        return Secret(done.output) if done.status == 0 else None
+
+    def set(self, store: str, service: str, user: str, secret: Secret) -> None:
+        self._do("set", store, service, user, secret.reveal())
+
+    def delete(self, store: str, service: str, user: str) -> None:
+        self._do("delete", store, service, user)
+
+    def prove(self, store: str) -> None:
+        """Raises StoreProblem unless an entry can be stored, read and deleted."""
+        self._do("prove", store, "dma-setup:proof", "proof")
+
+    def _do(self, operation: str, store: str, service: str, user: str, given: str = "") -> Ran:
+        try:
+            name = keyrings.backend(store)
+        except ValueError as error:
+            raise StoreProblem(f"unknown keyring {store}; there are {error}") from None
+        words = [sys.executable, "-m", "dma_setup.keyring_child", operation, name, service, user]
+        done = self._system.run(words, given, SECONDS, environment())
+        if done.status not in (0, 1):
+            reason = done.errors.strip().splitlines()[-1] if done.errors.strip() else f"status {done.status}"
+            raise StoreProblem(f"{store}: {reason}")
+        return done

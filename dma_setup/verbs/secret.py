@@ -1,0 +1,82 @@
+"""`secret: {keyring, service, user}`: the password put where `keyring` says, and how auth.conf refers to it there.
+
+secret-service, kwallet, pass   an entry of that keyring        auth.conf: keyring:
+file                            config/secrets/dma.HOST.LOGIN   auth.conf: file:PATH
+reference                       nothing is stored               auth.conf: file:PATH or command:WORDS of the answer
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dma_runtime import keyrings
+from dma_runtime.secret import Secret
+from dma_setup import view as views
+from dma_setup.changes import Change
+from dma_setup.changes.path import HIDE_ALL
+from dma_setup.changes.secret import SecretChange
+from dma_setup.errors import SetupError
+from dma_setup.place import Place
+from dma_setup.stores import NAMES
+from dma_setup.view import View
+
+IN_FILE = "file"
+AS_REFERENCE = "reference"
+
+
+def plan(step: dict[str, Any], view: View) -> list[Change]:
+    keyring, user = step["keyring"], step["user"]
+    host = step["service"].removeprefix("dma:")
+    answer = view.secret
+    if answer is None or answer.secret is None:
+        raise SetupError(f"there is no password for {user} at {host}")
+    if keyring == AS_REFERENCE:
+        reference(view, host, user)
+        return []
+    if keyring == IN_FILE:
+        return _in_file(view, host, user, answer.secret)
+    if keyring not in NAMES:
+        raise SetupError(f"unknown keyring {keyring}")
+    service = keyrings.service(host)
+    before = view.stored(keyring, service, user)
+    return [
+        SecretChange(
+            store=keyring,
+            service=service,
+            user=user,
+            before=before,
+            after=answer.secret,
+            subject=f"{keyring} {service}",
+            says=f"password for {user} (***)",
+            kept_as=f"dma-setup:before:{host}" if before is not None else "",
+        )
+    ]
+
+
+def _in_file(view: View, host: str, user: str, secret: Secret) -> list[Change]:
+    path = file_path(view.place, host, user)
+    folder = path.rpartition("/")[0]
+    wanted = views.file(secret.reveal() + "\n", 0o600)
+    made: list[Change] = [view.path_change(folder, views.directory(0o700), "passwords, one a file", drains=True)]
+    view.add(made[0])
+    made.append(view.path_change(path, wanted, f"password for {user} (***)", hides=HIDE_ALL, drains=True))
+    return made
+
+
+def file_path(place: Place, host: str, user: str) -> str:
+    return f"{place.config}/secrets/{keyrings.credential(host, user)}"
+
+
+def reference(view: View, host: str, user: str) -> str:
+    """How auth.conf refers to the password."""
+    keyring = view.answers.get("keyring", "")
+    if keyring == IN_FILE:
+        return "file:" + file_path(view.place, host, user)
+    if keyring != AS_REFERENCE:
+        return "keyring:"
+    answer = view.secret
+    if answer is None or answer.kind not in ("file", "command"):
+        raise SetupError(f"keyring: {AS_REFERENCE} needs a {{file: …}} or {{command: …}} for the password")
+    if answer.kind == "file" and view.place.root:
+        return "file:" + answer.detail.removeprefix(view.place.root)
+    return f"{answer.kind}:{answer.detail}"

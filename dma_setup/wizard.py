@@ -1,0 +1,365 @@
+"""The seven phases: look, ask, try, show, apply, prove, note. Guided, unattended and `--check` are the same run.
+
+Nothing is written before apply, and Ctrl-C before it changes nothing. A relay that refuses the sign-in is translated by
+the recipe and only the question it names is asked again, three attempts in all.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from dma_runtime import __version__, config
+from dma_runtime.outcome import Outcome
+from dma_setup import apply as applying
+from dma_setup import journal as journals
+from dma_setup import plan as plans
+from dma_setup import relay as relays
+from dma_setup import verify, yamlfile
+from dma_setup.answers import Answers, Wrong, incomplete
+from dma_setup.ask import Driver
+from dma_setup.errors import DONE, FAILED, WOULD_CHANGE, FileProblem, SetupError, Stopped
+from dma_setup.facts import host, keyrings, mailers, network
+from dma_setup.facts.look import Found, look
+from dma_setup.journal import Journal
+from dma_setup.place import Place
+from dma_setup.plan import Plan
+from dma_setup.recipe import Recipe
+from dma_setup.relay import Relay
+from dma_setup.report import Report
+from dma_setup.secret import KEYRING
+from dma_setup.stores import StoreProblem, Stores
+from dma_setup.system import Lock, System
+from dma_setup.verbs import saved
+from dma_setup.verbs.secret import file_path
+
+ATTEMPTS = 3
+NO_SERVICE = "system mode needs the dma service; use --user"
+
+
+@dataclass(frozen=True)
+class Options:
+    """`words`: the command after `dma-setup` that does the same again."""
+
+    check: bool
+    diff: bool
+    verify: bool
+    test: bool
+    words: str
+
+
+class Wizard:
+    def __init__(
+        self, recipe: Recipe, place: Place, system: System, driver: Driver, report: Report, options: Options
+    ) -> None:
+        self.recipe = recipe
+        self.place = place
+        self.system = system
+        self.driver = driver
+        self.report = report
+        self.options = options
+        self.facts: dict[str, Any] = {}
+        self.saved = _saved(place, recipe, system) if driver.guided else {}
+        self.answers = Answers()
+        self.relay: Relay | None = None
+
+    # ------------------------------------------------------------ the run
+
+    def run(self) -> int:
+        if self.driver.guided:
+            self.report.line()
+            self.report.line(f"dma-setup {__version__} · recipe: {self.recipe.name}")
+            self.report.paragraph(f"{self.recipe.about} Nothing changes until you say yes.")
+        self.look()
+        self.answers = self.driver.collect(self.recipe, self.context)
+        for warning in self.answers.warnings if not self.driver.guided else []:
+            self.report.warn(warning)
+        self.load_stored_secret()
+        plan = self.plan(self.candidates()[:1])
+        if self.options.verify and not self.options.check and (plan.changes or self.driver.guided):
+            plan = self.try_relay()
+        self.show(plan)
+        if self.options.check:
+            return WOULD_CHANGE if plan.changes else DONE
+        if self.place.mode == "system" and self.place.is_live:
+            raise SetupError(NO_SERVICE, FAILED)
+        if plan.changes:
+            self.apply(plan)
+        works = self.prove() if self.options.test and (plan.changes or self.driver.guided) else True
+        self.note(plan, works)
+        return DONE if works else FAILED
+
+    def context(self, answers: Answers) -> dict[str, Any]:
+        """What recipe strings may name while questions are asked."""
+        values = plans.context(self.recipe, self.place, self.facts, answers.values, self.relay, self.saved)
+        values["relay_login"] = relays.login(self.recipe, values)
+        values["secret_kind"] = answers.secret.kind if answers.secret is not None else ""
+        return values
+
+    # ------------------------------------------------------------ look
+
+    def look(self) -> None:
+        if self.driver.guided:
+            self.report.title("Looking around")
+        self.facts.update(keyrings.now(self.place, self.system).values)
+        probes: dict[str, Callable[[], Found]] = {"this machine": lambda: host.probe(self.place, self.system)}
+        if self.driver.guided:
+            probes["mailers"] = lambda: mailers.probe(self.place)
+            fixed = self._fixed_relay()
+            if fixed and self.options.verify:
+                probes["network"] = lambda: network.probe(fixed)
+        if self.recipe.relay is not None and self.driver.needs("keyring") and not self.facts["keyring_now"]:
+            probes["keyrings"] = lambda: keyrings.probe(self.place, self.system)
+        found = look(probes)
+        self.facts.update(found.values)
+        self.report.document["facts"] = self.facts
+        if self.driver.guided:
+            for finding in found.findings:
+                self.report.finding(finding)
+            if fixed and self.options.verify and self.facts.get("open_ports") == []:
+                raise SetupError(
+                    f"{self.recipe.provider.name or self.recipe.name} cannot be reached from here; nothing was changed",
+                    details=["  Check the network, or whether a firewall blocks ports "
+                             + " and ".join(relay.port for relay in fixed) + ", then run dma-setup again."],
+                )  # fmt: skip
+
+    def _fixed_relay(self) -> list[Relay]:
+        """The relay with its ports when no answer is needed to know it."""
+        values = {**self.context(Answers()), "host": ""}
+        try:
+            return relays.candidates(self.recipe, values, self.present())
+        except SetupError:
+            return []
+
+    def present(self) -> config.Config | None:
+        """dma.conf as it is now, None when there is none."""
+        entry = self.system.look(self.place.at(self.place.dma_conf))
+        if entry is None:
+            return None
+        return config.parse(entry.content.decode("utf-8", "surrogateescape"), self.place.dma_conf)
+
+    # ------------------------------------------------------------ ask
+
+    def candidates(self) -> list[Relay]:
+        found = relays.candidates(self.recipe, self.context(self.answers), self.present())
+        ports = self.facts.get("open_ports")
+        return [relay for relay in found if relay.port in ports] if ports else found
+
+    def load_stored_secret(self) -> None:
+        """`{keyring: true}`: the password stored already, wherever auth.conf says it is. Missing: as not answered."""
+        answer = self.answers.secret
+        if answer is None or answer.kind != KEYRING:
+            return
+        relay = self.candidates()[0]
+        found, why = self._stored(relay)
+        if found is None:
+            question = self.recipe.question(self.answers.secret_id)
+            assert question is not None
+            reason = f"says {{keyring: true}}, but {why}"
+            raise incomplete([], [Wrong(question, question.id, reason)], _nothing_given())
+        self.answers.secret = answer.found(found)
+
+    def _stored(self, relay: Relay) -> tuple[Any, str]:
+        """(secret, "") or (None, why not)."""
+        keyring = self.facts.get("keyring_now") or self.answers.values.get("keyring", "")
+        if keyring in ("file", "reference", ""):
+            return self._stored_by_reference(relay)
+        try:
+            secret = Stores(self.system).get(keyring, f"dma:{relay.host}", relay.login)
+        except StoreProblem as problem:
+            return None, problem.text
+        return (
+            secret,
+            "" if secret is not None else f"no password for {relay.login} at {relay.host} is stored in {keyring} here",
+        )
+
+    def _stored_by_reference(self, relay: Relay) -> tuple[Any, str]:
+        from dma_setup.question import Refused
+        from dma_setup.secret import Sources
+
+        question = self.recipe.question(self.answers.secret_id)
+        assert question is not None
+        sources = Sources(os.environ, "/", stdin_is_taken=True, system=self.system)
+        try:
+            path = file_path(self.place, relay.host, relay.login)
+            return sources.read(question, {"file": self.place.at(path)}).secret, ""
+        except Refused as refused:
+            return None, f"no password for {relay.login} at {relay.host} is stored here ({refused})"
+
+    # ------------------------------------------------------------ try
+
+    def plan(self, candidates: list[Relay]) -> Plan:
+        self.relay = candidates[0] if candidates else None
+        return plans.make(self.recipe, self.place, self.system, self.facts, self.answers, self.relay)
+
+    def try_relay(self) -> Plan:
+        """Sign in with the planned configuration; the plan for the port that works. Raises SetupError when none does."""
+        if self.recipe.relay is None:
+            return self.plan([])
+        who = self.recipe.provider.name or "the relay"
+        self.report.title(f"Trying it with {who}, before writing anything")
+        attempt = 1
+        while True:
+            plan: dict[str, Plan] = {}
+
+            def once(relay: Relay, plan: dict[str, Plan] = plan) -> verify.Tried:
+                plan[relay.port] = self.plan([relay])
+                secret = self.answers.secret.secret if self.answers.secret is not None else None
+                return verify.sign_in(plan[relay.port].config, relay, secret)
+
+            tried = verify.first_that_answers(self.candidates(), once)
+            final = tried[-1]
+            if final.refusal is None:
+                for earlier in tried[:-1]:
+                    self.report.warn(f"port {earlier.relay.port} does not answer; using {final.relay.port}")
+                self.report.ok(
+                    f"connected to {final.relay.host}:{final.relay.port}" + (f", {final.tls}" if final.tls else "")
+                )
+                if final.relay.login:
+                    self.report.ok(f"signed in as {final.relay.login}")
+                self.relay = final.relay
+                return plan[final.relay.port]
+            again = self.refused(final, final.refusal, who)
+            attempt += 1
+            question = self.recipe.question(again) if again else None
+            if question is None or attempt > ATTEMPTS:
+                raise SetupError("signing in did not work; nothing was changed")
+            self.report.line()
+            if not self.driver.again(question, self.answers, self.context, f"attempt {attempt} of {ATTEMPTS}"):
+                raise SetupError("signing in did not work; nothing was changed")
+
+    def refused(self, tried: verify.Tried, outcome: Outcome, who: str) -> str:
+        """Say what the relay said and what it means; returns the id of the question to ask again, "" for none."""
+        if outcome.stage != "connect" or outcome.code:
+            self.report.ok(f"connected to {tried.relay.host}:{tried.relay.port}")
+        words = " ".join(outcome.text.split())
+        meaning = self.recipe.meaning(outcome.code, outcome.status, words) if outcome.code else None
+        if outcome.code and outcome.stage == "AUTH":
+            self.report.fail(f"{who[0].upper()}{who[1:]} refused the sign-in: {words}")
+        else:
+            self.report.fail(words)
+        if meaning is not None:
+            self.report.advice([meaning.says, *meaning.advice])
+            return meaning.again
+        if outcome.hint:
+            self.report.advice([outcome.hint])
+        if outcome.code >= 500 and outcome.stage == "AUTH" and self.recipe.relay is not None:
+            return self.recipe.relay.password
+        return ""
+
+    # ------------------------------------------------------------ show, apply
+
+    def show(self, plan: Plan) -> None:
+        self.report.plan_document(plan)
+        if self.driver.guided:
+            self.report.line()
+        self.report.plan(plan, diff=self.options.diff)
+
+    def apply(self, plan: Plan) -> None:
+        if self.driver.confirms:
+            self.report.line()
+            while (said := self.driver.confirm(plan)) == "diff":
+                self.report.diff(plan)
+                self.report.line()
+            if said != "yes":
+                raise Stopped
+        lock = Lock(os.path.join(journals.prepare(self.place), "lock"))
+        try:
+            journals.forget_old(self.place, time.time())
+            journal = Journal.start(self.place, self.recipe.name, time.time())
+            if self.driver.guided:
+                self.report.title("Applying")
+            started = time.monotonic()
+            applied = applying.run(plan, journal, self.system, lambda: self.read_back(plan))
+        finally:
+            lock.release()
+        count = f"{len(applied.made)} change{'s' if len(applied.made) != 1 else ''}"
+        folder = self.place.shown(journal.folder.removeprefix(self.place.root))
+        self.report.ok(f"{count} made in {time.monotonic() - started:.1f} s; the old files are in {folder}")
+        for warning in applied.warnings:
+            self.report.warn(warning)
+        for path in journal.secret_files:
+            self.report.warn(f"an old file that holds a password is kept for undo; delete it with: rm {shlex.quote(path)}")
+        self.report.document["result"] = {
+            "changes": len(applied.made),
+            "journal": journal.folder,
+            "warnings": applied.warnings,
+            "old_secrets": journal.secret_files,
+        }
+
+    def read_back(self, plan: Plan) -> None:
+        """The password as the runtime's own reader finds it; otherwise everything is taken back."""
+        answer = self.answers.secret
+        if (
+            self.place.is_live
+            and self.relay is not None
+            and self.relay.login
+            and answer is not None
+            and answer.secret is not None
+        ):
+            verify.read_back(self.place, self.system, plan.config, self.relay, answer.secret)
+
+    # ------------------------------------------------------------ prove, note
+
+    def prove(self) -> bool:
+        """A message through the installed link, followed to the relay's last word."""
+        if not self.place.is_live:
+            return True
+        from dma_setup import prove
+
+        recipient = self.answers.values.get("root_mail", "") and "root"
+        if not recipient:
+            recipient = self.answers.values.get("sender", "") or self.place.login
+        self.report.title("Proving it")
+        return prove.run(self.place, self.report, recipient, self.recipe)
+
+    def note(self, plan: Plan, works: bool) -> None:
+        if not plan.changes and not self.driver.guided:
+            return
+        name = self.facts.get("hostname", "this machine")
+        self.report.line()
+        if not works:
+            self.report.paragraph(
+                "Mail is set up, but the proof did not arrive. The message waits in the queue and is tried again by itself."
+            )
+        elif self.relay is not None:
+            sender = self.answers.values.get("sender", "")
+            self.report.line(f"Done. {name} sends mail{f' as {sender}' if sender else f' via {self.relay.host}'}.")
+        else:
+            self.report.line(f"Done. {name} keeps its mail.")
+        if not self.driver.guided:
+            return
+        flag = " --user" if self.place.is_user else ""
+        sudo = "" if self.place.is_user else "sudo "
+        answers_file = self.place.shown(saved.path_for(self.place.config, self.recipe.name))
+        self.report.line("  see the queue      mailq")
+        self.report.line(f"  check again        {sudo}dma-setup test{flag}")
+        self.report.line(f"  undo all of this   {sudo}dma-setup undo{flag}")
+        self.report.line("  again, or on another machine, without questions:")
+        self.report.line(f"    {sudo}dma-setup {self.recipe.name}{flag} --answers {answers_file}")
+        if self.answers.secret_id:
+            self.report.advice(
+                [f"({self.answers.secret_id}: {{keyring: true}} here; {{file: …}} or {{stdin: true}} elsewhere)"]
+            )
+
+
+def _nothing_given() -> Any:
+    from dma_setup.answers import Given
+
+    return Given()
+
+
+def _saved(place: Place, recipe: Recipe, system: System) -> dict[str, Any]:
+    """The answers of the last run, {} when there are none or they cannot be read."""
+    entry = system.look(place.at(saved.path_for(place.config, recipe.name)))
+    if entry is None:
+        return {}
+    try:
+        found = yamlfile.load(entry.content.decode("utf-8", "replace"), "").value
+    except FileProblem:
+        return {}
+    return found if isinstance(found, dict) else {}
