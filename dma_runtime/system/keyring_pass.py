@@ -18,7 +18,7 @@ from keyring.backend import KeyringBackend
 from keyring.compat import properties
 from keyring.errors import InitError, KeyringLocked, PasswordDeleteError, PasswordSetError
 
-QUIET = "--batch --pinentry-mode error"
+GPG = "--batch --pinentry-mode error"
 
 
 class Keyring(KeyringBackend):
@@ -53,8 +53,8 @@ class Keyring(KeyringBackend):
             return done.stdout
         if "is not in the password store" in done.stderr:
             return None
-        if "pinentry" in done.stderr.lower() or "no passphrase" in done.stderr.lower():
-            raise KeyringLocked("the key of the password store is locked: gpg's agent does not hold its passphrase")
+        if "No secret key" in done.stderr:  # with the --quiet that pass adds, gpg says the same for both
+            raise KeyringLocked("the key of the password store is locked (gpg's agent does not hold its passphrase) or gone")
         raise InitError(_reason(done))
 
 
@@ -66,7 +66,7 @@ def _entry(service: str, username: str) -> str:
 
 
 def _run(words: list[str], feed: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PASSWORD_STORE_GPG_OPTS": QUIET, "LC_ALL": "C.UTF-8"}
+    environment = {**os.environ, "PASSWORD_STORE_GPG_OPTS": GPG, "LC_ALL": "C.UTF-8"}
     environment.pop("GPG_TTY", None)
     try:
         return subprocess.run(

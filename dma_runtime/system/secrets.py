@@ -101,7 +101,7 @@ async def read(
             return await asyncio.to_thread(_credential, value, given)
         return _fit(value.encode("utf-8", "surrogateescape"), "the password")
     except _Because as because:
-        where = f"{config.AUTHPATH}:{login.line}: the password of {login.user} at {login.host} cannot be read"
+        where = f"{config.AUTHPATH or 'auth.conf'}:{login.line}: the password of {login.user} at {login.host} cannot be read"
         raise SecretUnreadable(f"{where}: {because.reason}", because.hint) from None
 
 

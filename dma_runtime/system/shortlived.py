@@ -42,7 +42,7 @@ class Printed:
 
 
 async def run(words: Sequence[str], environment: Mapping[str, str], *, seconds: float, limit: int) -> Printed:
-    """Start `words` and wait for its end. At most `limit` bytes of standard output, as many of standard error are kept.
+    """Start `words` and wait for its end. At most `limit` bytes of output; of errors the last are kept.
 
     Raises OSError when it cannot be started, TooSlow, TooMuch.
     """
@@ -115,7 +115,7 @@ class _Pipe:
             return
         self.data += chunk
         if len(self.data) > self.limit:
-            del self.data[self.limit :]
+            del self.data[: -self.limit]  # of complaints the last words are kept
             if self.strict and not self.full.done():
                 self.full.set_result(self.limit)
 
