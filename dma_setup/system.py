@@ -11,7 +11,7 @@ import os
 import secrets
 import stat
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dma_setup.errors import SetupError
 
@@ -26,7 +26,7 @@ class Entry:
     """What lies at a path. `content`: a file's bytes or a link's target. `uid`/`gid` -1: whoever makes it."""
 
     kind: str
-    content: bytes = b""
+    content: bytes = field(default=b"", repr=False)  # may be a secret
     mode: int = 0
     uid: int = -1
     gid: int = -1

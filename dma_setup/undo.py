@@ -57,6 +57,9 @@ def run(place: Place, system: System) -> Undone:
                 whole = False
                 continue
             taken = change.take_back(system)
+            if waiting and taken.result == KEPT:
+                whole = False  # a directory of what was kept: the next undo's business
+                continue
             if taken.result == RESTORED:
                 undone.restored.append(change.subject)
             elif taken.result in (CHANGED, FAILED, KEPT):

@@ -103,8 +103,10 @@ class PathChange(Change):
         for parent in reversed(self.parents):
             try:
                 system.remove_directory(self.root + parent)
+            except FileNotFoundError:
+                continue  # never made; one above it may have been
             except OSError:
-                break  # not empty, or never made
+                break  # holds something
         return taken
 
     def _take_back(self, system: System) -> TakenBack:

@@ -56,18 +56,25 @@ class SecretChange(Change):
         stores = Stores(system)
         try:
             now = stores.get(self.store, self.service, self.user)
-            before = self.before
-            if before is None and self.kept_as:
-                before = stores.get(self.store, self.kept_as, self.user)
-            if now == before:
-                return TakenBack(NOTHING)
-            if not self._is_ours(now):
-                return TakenBack(CHANGED, f"{self.subject} was changed since; it is left as it is")
-            self._put(stores, before)
-            if self.kept_as and before is not None:
+            kept = stores.get(self.store, self.kept_as, self.user) if self.kept_as else None
+            before = kept if self.before is None else self.before
+            taken = self._take_back(stores, now, before)
+            if kept is not None and taken.result != CHANGED:
                 stores.delete(self.store, self.kept_as, self.user)
         except SetupError as error:
             return TakenBack(FAILED, f"{self.subject}: {error.text}")
+        return taken
+
+    def _take_back(self, stores: Stores, now: Secret | None, before: Secret | None) -> TakenBack:
+        if now == before:
+            return TakenBack(NOTHING)
+        if self.kept_as and before is None:
+            # The copy of the old one is not there. Ours must not go without it; anything else was never replaced.
+            missing = f"{self.subject}: the password from before is no longer in {self.store}; the present one is left there"
+            return TakenBack(FAILED, missing) if self._is_ours(now) else TakenBack(NOTHING)
+        if not self._is_ours(now):
+            return TakenBack(CHANGED, f"{self.subject} was changed since; it is left as it is")
+        self._put(stores, before)
         return TakenBack(RESTORED, self.subject)
 
     def _is_ours(self, now: Secret | None) -> bool:

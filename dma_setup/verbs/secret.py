@@ -7,6 +7,7 @@ reference                       nothing is stored               auth.conf: file:
 
 from __future__ import annotations
 
+from secrets import token_hex
 from typing import Any
 
 from dma_runtime import keyrings
@@ -48,7 +49,7 @@ def plan(step: dict[str, Any], view: View) -> list[Change]:
             after=answer.secret,
             subject=f"{keyring} {service}",
             says=f"password for {user} (***)",
-            kept_as=f"dma-setup:before:{host}" if before is not None else "",
+            kept_as=f"dma-setup:before:{host}:{token_hex(4)}" if before is not None else "",
         )
     ]
 
