@@ -69,7 +69,7 @@ def fault(address: str) -> str:
         if domain.startswith("["):
             if not domain.endswith("]") or len(domain) < 3 or any(c in ' <>()"' for c in domain):
                 return "bad address literal"
-        elif any(c in " <>()\",;:\\[]@" for c in domain) or ".." in domain or domain.startswith("."):
+        elif any(c in ' <>()",;:\\[]@' for c in domain) or ".." in domain or domain.startswith("."):
             return "bad domain"
     elif address.rstrip().endswith("@"):
         return "nothing after the @"

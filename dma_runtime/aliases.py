@@ -188,7 +188,7 @@ def _name(line: str) -> tuple[str, str]:
         end = line.find('"', 1)
         name, rest = line[1:end], line[end + 1 :].lstrip()
         if end < 0 or not rest.startswith(":"):
-            raise BadLine("syntax error, expected \"name\": destination")
+            raise BadLine('syntax error, expected "name": destination')
         rest = rest[1:]
     else:
         name, colon, rest = line.partition(":")

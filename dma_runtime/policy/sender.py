@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     Masquerade = tuple[str, str] | None
 
 
-def envelope_sender(
-    option: str | None, email: str, login: str, mailname: str, masquerade: Masquerade
-) -> str:
+def envelope_sender(option: str | None, email: str, login: str, mailname: str, masquerade: Masquerade) -> str:
     """The sender's address; "" is the null sender.
 
     `option` is the text of -f, None without it; `email` that of $EMAIL, which may be `Name <address>`.

@@ -1,0 +1,194 @@
+"""A stored message in the form a relay takes: CRLF line ends, dots stuffed for DATA, re-encoded where it has to be.
+
+Rules:
+- What every relay takes goes out byte for byte: only the line ends change, and a last line without an end gets one.
+- A NUL or a bare CR, a line longer than 998 bytes (RFC 5321 4.5.3.1.6), or a byte above 127 for a relay without 8BITMIME
+  (RFC 6152) is carried by re-encoding, never by cutting: part by part, only the parts that need it, text as
+  quoted-printable, the rest as base64, with the header fields that say so.
+- Signed mail is never rewritten: with a DKIM-Signature nothing changes, signed and encrypted parts are left as they are
+  (hard-parts.md). It goes out as it is, whatever the relay said.
+
+`read(length, at)` gives bytes of the message, and raises what the caller's does. Memory is one chunk and the headers of
+the parts. Pure.
+"""
+
+from __future__ import annotations
+
+import codecs
+
+from dma_runtime.message import fieldwire, mime, recode
+from dma_runtime.message.mime import LEAF, MESSAGE, MULTIPART, OPAQUE, Part
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dma_runtime.envelope import Envelope
+
+    Read = Callable[[int, int], bytes]
+
+CHUNK = 65536
+_IDENTITY = ("", "7bit", "8bit", "binary")
+
+
+def wire(read: Read, envelope: Envelope, *, eightbit: bool, bdat: bool) -> Iterator[bytes]:
+    """The message for one relay, in pieces of about 64 KB, ending in CRLF. `eightbit`: it takes 8BITMIME. `bdat`: the
+    message goes by BDAT, where dots are not stuffed (RFC 3030); for DATA they are (RFC 5321 4.5.2)."""
+    if must_change(envelope, eightbit=eightbit):
+        lines = _gathered(_Conversion(read, eightbit).message(mime.parse(read, envelope.size)))
+    else:
+        lines = _copied(read, 0, envelope.size)
+    return _on_the_wire(lines, stuff=not bdat)
+
+
+def must_change(envelope: Envelope, *, eightbit: bool) -> bool:
+    """Whether the message cannot go to this relay as it is stored."""
+    return envelope.has_nul or envelope.longest_line > fieldwire.LONGEST or (envelope.has_8bit and not eightbit)
+
+
+def _copied(read: Read, start: int, end: int) -> Iterator[bytes]:
+    while start < end:
+        data = read(min(CHUNK, end - start), start)
+        if not data:
+            raise EOFError(f"the message ends at byte {start} of {end}")
+        yield data
+        start += len(data)
+
+
+def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Small pieces joined."""
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= CHUNK:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if size:
+        yield b"".join(waiting)
+
+
+def _on_the_wire(chunks: Iterator[bytes], *, stuff: bool) -> Iterator[bytes]:
+    line_start = True
+    for data in chunks:
+        out = data.replace(b"\n", b"\r\n")
+        if stuff:
+            out = out.replace(b"\n.", b"\n..")
+            if line_start and data.startswith(b"."):
+                out = b"." + out
+        line_start = data.endswith(b"\n")
+        yield out
+    if not line_start:
+        yield b"\r\n"
+
+
+class Content:
+    """What is in the body of a part: bytes above 127, NUL or bare CR, its longest line, and whether it is UTF-8."""
+
+    __slots__ = ("bad", "eight", "longest", "utf8")
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self.bad = False
+        self.eight = False
+        self.longest = 0
+        self.utf8 = True
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        line = 0
+        for data in chunks:
+            self.bad = self.bad or b"\0" in data or b"\r" in data
+            if not data.isascii() or self.eight:
+                self.eight = True
+                try:
+                    decoder.decode(data)
+                except UnicodeDecodeError:
+                    self.utf8 = False
+                    decoder.reset()
+            parts = data.split(b"\n")
+            self.longest = max(self.longest, line + len(parts[0]), *map(len, parts[1:]))
+            line = len(parts[-1]) + (line if len(parts) == 1 else 0)
+        try:
+            decoder.decode(b"", True)
+        except UnicodeDecodeError:
+            self.utf8 = False
+
+
+class _Conversion:
+    """One message on its way to one relay."""
+
+    def __init__(self, read: Read, eightbit: bool) -> None:
+        self.read = read
+        self.eightbit = eightbit
+
+    def message(self, top: Part) -> Iterator[bytes]:
+        """The whole message, LF line ends."""
+        if top.has(b"dkim-signature"):
+            yield from _copied(self.read, top.start, top.end)
+        else:
+            yield from self._part(top, top=True)
+
+    def _part(self, part: Part, *, top: bool = False) -> Iterator[bytes]:
+        if part.kind == OPAQUE and not top:
+            yield from _copied(self.read, part.start, part.end)
+            return
+        if part.kind == LEAF:
+            yield from self._leaf(part, top)
+            return
+        yield self._header(part, self._label(part), [])
+        at = part.body
+        for child in part.parts if part.kind in (MULTIPART, MESSAGE) else []:
+            yield from _copied(self.read, at, child.start)
+            yield from self._part(child)
+            at = child.end
+        yield from _copied(self.read, at, part.end)
+
+    def _label(self, part: Part) -> bytes:
+        """The encoding a container has to name: its parts are 7bit when the relay takes no more."""
+        return b"7bit" if part.encoding in ("8bit", "binary") and not self.eightbit and part.kind != OPAQUE else b""
+
+    def _leaf(self, part: Part, top: bool) -> Iterator[bytes]:
+        content = Content(_copied(self.read, part.body, part.end))
+        body = _copied(self.read, part.body, part.end)
+        unfit = content.bad or content.longest > fieldwire.LONGEST or (content.eight and not self.eightbit)
+        extra: list[bytes] = []
+        encoding = b""
+        if not unfit or (part.encoding not in _IDENTITY and part.encoding not in ("quoted-printable", "base64")):
+            # Fit, or in an encoding we do not know (x-uuencode): it is left alone.
+            encoding = b"7bit" if part.encoding in ("8bit", "binary") and not content.eight and not self.eightbit else b""
+        elif part.encoding == "quoted-printable":
+            body = recode.requoted(body)
+        elif part.encoding == "base64":
+            body = recode.rewrapped_base64(body)
+        elif part.type.startswith("message/"):
+            pass  # RFC 2046 5.2 allows no encoding here
+        else:
+            text = part.type in ("", "text") or part.type.startswith("text/")
+            encoding = b"quoted-printable" if text else b"base64"
+            body = recode.quoted_printable(body) if text else recode.base64(body)
+            if top:
+                extra = _declaration(part, content)
+        yield self._header(part, encoding, extra)
+        yield from body
+
+    def _header(self, part: Part, encoding: bytes, extra: list[bytes]) -> bytes:
+        """The part's header with its empty line; `encoding` replaces its Content-Transfer-Encoding when not empty."""
+        lines: list[bytes] = []
+        for field in part.fields:
+            if encoding and field.name == b"content-transfer-encoding":
+                continue
+            lines.append(fieldwire.fit(field, self.eightbit))
+        lines += extra
+        if encoding:
+            lines.append(b"Content-Transfer-Encoding: " + encoding)
+        return b"".join(line + b"\n" for line in lines) + b"\n"
+
+
+def _declaration(part: Part, content: Content) -> list[bytes]:
+    """The fields that make a message without MIME a MIME message."""
+    if part.has(b"mime-version"):
+        return []
+    found = [b"MIME-Version: 1.0"]
+    if not part.has(b"content-type"):
+        charset = b"us-ascii" if not content.eight else b"utf-8" if content.utf8 else b"unknown-8bit"
+        found.append(b"Content-Type: text/plain; charset=" + charset)
+    return found

@@ -1,0 +1,307 @@
+"""Stored messages on their way to a relay: untouched where they can be, re-encoded where they must be, never cut."""
+
+import email
+import email.policy
+import quopri
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dma_runtime.envelope import Envelope, Recipient
+from dma_runtime.message.wire import wire
+
+
+def envelope_for(data):
+    envelope = Envelope("id", "a@x", [Recipient("b@y")], 0.0)
+    envelope.size = len(data)
+    envelope.has_8bit = not data.isascii()
+    envelope.has_nul = b"\0" in data or b"\r" in data
+    envelope.longest_line = max(map(len, data.split(b"\n")))
+    return envelope
+
+
+def sent(data, *, eightbit=True, bdat=True):
+    def read(length, at):
+        assert 0 <= length <= 1 << 24
+        return data[at : at + length]
+
+    return b"".join(wire(read, envelope_for(data), eightbit=eightbit, bdat=bdat))
+
+
+def unstuffed(wire_bytes):
+    """What a server makes of DATA's bytes (RFC 5321 4.5.2)."""
+    return b"\r\n".join(line[1:] if line.startswith(b".") else line for line in wire_bytes.split(b"\r\n"))
+
+
+def legal(wire_bytes, *, ascii_only=False):
+    assert b"\0" not in wire_bytes
+    assert wire_bytes.replace(b"\r\n", b"").find(b"\r") < 0
+    assert wire_bytes.replace(b"\r\n", b"").find(b"\n") < 0
+    assert max(map(len, wire_bytes.split(b"\r\n"))) <= 998
+    assert not ascii_only or wire_bytes.isascii()
+
+
+def leaves(wire_bytes):
+    message = email.message_from_bytes(wire_bytes, policy=email.policy.SMTP)
+    return [part.get_payload(decode=True) for part in message.walk() if not part.is_multipart()]
+
+
+HEADER = b"From: a@x\nTo: b@y\nSubject: s\n"
+
+
+def test_a_plain_message_changes_only_its_line_ends():
+    data = HEADER + b"\n.dot\n..two\nx.\n"
+    assert sent(data) == data.replace(b"\n", b"\r\n")
+
+
+def test_dots_are_stuffed_for_data_only():
+    data = HEADER + b"\n.\n.dot\n..two\nx.\n"
+    stuffed = sent(data, bdat=False)
+    assert b"\r\n..\r\n..dot\r\n...two\r\nx.\r\n" in stuffed
+    assert unstuffed(stuffed) == data.replace(b"\n", b"\r\n")
+
+
+def test_a_last_line_without_an_end_gets_one():
+    assert sent(HEADER + b"\nend").endswith(b"\r\nend\r\n")
+
+
+@given(st.binary(max_size=300).map(lambda b: b.replace(b"\r", b"").replace(b"\0", b"")), st.integers(1, 50))
+def test_dot_stuffing_does_not_depend_on_where_chunks_end(body, cut):
+    data = HEADER + b"\n" + body
+    pieces = [data[at : at + cut] for at in range(0, len(data), cut)]
+    from dma_runtime.message.wire import _on_the_wire
+
+    assert b"".join(_on_the_wire(iter(pieces), stuff=True)) == b"".join(_on_the_wire(iter([data]), stuff=True))
+
+
+def test_8bit_goes_as_it_is_to_a_relay_with_8bitmime():
+    data = HEADER + "\nGrüße\n".encode()
+    assert sent(data, eightbit=True) == data.replace(b"\n", b"\r\n")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"Gr\xc3\xbc\xc3\x9fe \n", b"latin \xfc\n", b"nul \0 here\n", b"cr \r here\n", b"x" * 5000 + b"\n", b"a" * 200_000],
+)
+def test_a_body_without_mime_is_carried_whole(body):
+    out = sent(HEADER + b"\n" + body, eightbit=False)
+    legal(out, ascii_only=True)
+    message = email.message_from_bytes(out)
+    assert message["MIME-Version"] == "1.0"
+    assert message["Content-Transfer-Encoding"] == "quoted-printable"
+    # The stored LF is a line end; what was a bare CR comes back as one.
+    assert message.get_payload(decode=True).replace(b"\r\n", b"\n").rstrip(b"\n") == body.rstrip(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("body", "charset"),
+    [(b"\xc3\xbc\n", "utf-8"), (b"\xfc\n", "unknown-8bit"), (b"\0\n", "us-ascii"), (b"\xc3", "unknown-8bit")],
+)
+def test_the_charset_is_what_the_bytes_are(body, charset):
+    message = email.message_from_bytes(sent(HEADER + b"\n" + body, eightbit=False))
+    assert message.get_content_charset() == charset
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=400), st.integers(1, 60))
+def test_quoted_printable_gives_back_every_byte(body, cut):
+    from dma_runtime.message.recode import quoted_printable
+
+    out = b"".join(quoted_printable(body[at : at + cut] for at in range(0, len(body), cut)))
+    assert max(map(len, out.split(b"\n"))) <= 76
+    assert out.isascii()
+    assert not any(c in out for c in b"\0\r")
+    assert quopri.decodestring(out) == body
+
+
+@settings(max_examples=200)
+@given(st.lists(st.binary(max_size=300)))
+def test_base64_gives_back_every_byte_with_crlf(chunks):
+    import base64
+
+    from dma_runtime.message import recode
+
+    out = b"".join(recode.base64(chunks))
+    assert max(map(len, out.split(b"\n"))) <= 76
+    assert base64.b64decode(out) == b"".join(chunks).replace(b"\n", b"\r\n")
+
+
+@settings(max_examples=200)
+@given(st.binary(max_size=4000), st.integers(1, 90), st.integers(0, 5))
+def test_base64_in_one_long_line_is_wrapped_again(data, cut, noise):
+    import base64
+
+    from dma_runtime.message import recode
+
+    text = base64.b64encode(data)
+    text = text[:noise] + b"\0\xff" + text[noise:]
+    out = b"".join(recode.rewrapped_base64(text[at : at + cut] for at in range(0, len(text), cut)))
+    assert base64.b64decode(out) == data
+    assert max(map(len, out.split(b"\n"))) <= 76
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(
+        st.sampled_from([b"=3D", b"=C3=BC", b"x" * 400, b"ab cd", b"=\n", b"\n", b"=20\n", b"\xff", b"\0"]), max_size=30
+    ),
+    st.integers(1, 90),
+)
+def test_quoted_printable_with_long_lines_means_the_same(parts, cut):
+    from dma_runtime.message import recode
+
+    text = b"".join(parts)
+    out = b"".join(recode.requoted(text[at : at + cut] for at in range(0, len(text), cut)))
+    assert quopri.decodestring(out) == quopri.decodestring(text)
+    assert out.isascii()
+    assert b"\0" not in out
+    assert max(map(len, out.split(b"\n"))) <= 998
+
+
+MIXED = (
+    HEADER
+    + b'MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="o"\n\npreamble\n--o\n'
+    + b"Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\nGr\xc3\xbc\xc3\x9fe\n--o\n"
+    + b"Content-Type: multipart/alternative; boundary=i\nContent-Transfer-Encoding: 8bit\n\n--i\n\nplain\n--i\n"
+    + b"Content-Type: application/octet-stream\nContent-Transfer-Encoding: binary\n\n\xff\xfe\0\n\n--i--\n--o\n"
+    + b"Content-Type: message/rfc822\n\nSubject: \xc3\xbc\n\ninner \xc3\xbc\n--o--\nepilogue\n"
+)
+
+
+def test_each_part_is_converted_by_itself():
+    out = sent(MIXED, eightbit=False)
+    legal(out, ascii_only=True)
+    first, plain, binary, inner = leaves(out)
+    assert first == "Grüße".encode()
+    assert plain == b"plain"
+    assert binary == b"\xff\xfe\0\r\n"
+    assert inner == "inner ü".encode()
+    message = email.message_from_bytes(out, policy=email.policy.SMTP)
+    assert [p.get("Content-Transfer-Encoding") for p in message.walk()] == [
+        None, "quoted-printable", "7bit", None, "base64", None, "quoted-printable",
+    ]  # fmt: skip
+    assert message.get_payload()[2].get_payload()[0]["Subject"] == "ü"
+    assert out.startswith(HEADER.replace(b"\n", b"\r\n"))
+    assert out.endswith(b"--o--\r\nepilogue\r\n")
+
+
+def test_only_the_part_that_needs_it_is_converted_for_a_relay_with_8bitmime():
+    out = sent(MIXED, eightbit=True)
+    legal(out)
+    assert "\r\n\r\nGrüße\r\n".encode() in out
+    assert leaves(out)[2] == b"\xff\xfe\0\r\n"
+
+
+SIGNED = (
+    HEADER + b'MIME-Version: 1.0\nContent-Type: multipart/signed; boundary="s"; protocol="x/y"\n\n--s\n'
+    b"Content-Type: text/plain\nContent-Transfer-Encoding: 8bit\n\n\xc3\xbc \n--s\nContent-Type: x/y\n\nsig\n--s--\n"
+)
+
+
+@pytest.mark.parametrize(
+    "data", [b"DKIM-Signature: v=1; h=from\n" + HEADER + b"Subject: \xc3\xbc\n\n\xc3\xbc" + b"y" * 2000 + b"\n", SIGNED]
+)
+def test_signed_mail_is_never_rewritten(data):
+    assert sent(data, eightbit=False) == data.replace(b"\n", b"\r\n")
+
+
+def test_a_signed_part_inside_is_left_alone_and_its_neighbour_converted():
+    inner = SIGNED[len(HEADER) + len(b"MIME-Version: 1.0\n") :]
+    data = (
+        HEADER
+        + b"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=m\n\n--m\n"
+        + inner
+        + b"--m\n\n\xc3\xb6\n--m--\n"
+    )
+    out = sent(data, eightbit=False)
+    assert inner.replace(b"\n", b"\r\n") in out
+    assert b"\r\n\r\n=C3=B6\r\n--m--" in out
+
+
+def test_an_address_list_on_one_line_is_folded():
+    addresses = [f"user{n}@example.test" for n in range(100)]
+    out = sent(b"To: " + ", ".join(addresses).encode() + b"\n\nx\n")
+    legal(out)
+    message = email.message_from_bytes(out, policy=email.policy.SMTP)
+    assert [a.addr_spec for a in message["To"].addresses] == addresses
+    assert "Content-Transfer-Encoding" not in message
+
+
+def test_an_address_list_without_blanks_is_folded_behind_commas():
+    addresses = [f"user{n}@example.test" for n in range(100)]
+    out = sent(b"To: " + ",".join(addresses).encode() + b"\n\nx\n")
+    legal(out)
+    message = email.message_from_bytes(out, policy=email.policy.SMTP)
+    assert [a.addr_spec for a in message["To"].addresses] == addresses
+
+
+@pytest.mark.parametrize(
+    "subject", ["x" * 5000, "ü" * 900 + " end", "word " * 600, "a\0b", "\x00", "Grüße aus Köln am Rhein"]
+)
+def test_a_subject_arrives_whole(subject):
+    out = sent(b"Subject: " + subject.encode() + b"\n\nx\n", eightbit=False)
+    legal(out, ascii_only=True)
+    from email.header import decode_header, make_header
+
+    got = str(make_header(decode_header(email.message_from_bytes(out)["Subject"].replace("\r\n", ""))))
+    assert got.strip() == subject.strip()
+
+
+def test_names_in_addresses_are_encoded_and_addresses_are_not():
+    out = sent('From: "Jörg Müller"<joerg@x.test>\nTo: Änne B <b@y.test>, c@z.test (Käthe)\n\nx\n'.encode(), eightbit=False)
+    legal(out, ascii_only=True)
+    message = email.message_from_bytes(out, policy=email.policy.SMTP)
+    assert [(a.display_name, a.addr_spec) for a in message["From"].addresses] == [("Jörg Müller", "joerg@x.test")]
+    assert [a.addr_spec for a in message["To"].addresses] == ["b@y.test", "c@z.test"]
+    assert message["To"].addresses[0].display_name == "Änne B"
+
+
+def test_a_file_name_beyond_ascii_becomes_rfc_2231():
+    data = (
+        HEADER
+        + 'MIME-Version: 1.0\nContent-Type: application/x; name="ü.bin"\n'.encode()
+        + 'Content-Disposition: attachment; filename="ä b.bin"; size=3\n\nüü\n'.encode()
+    )
+    out = sent(data, eightbit=False)
+    legal(out, ascii_only=True)
+    message = email.message_from_bytes(out)
+    assert message.get_filename() == "ä b.bin"
+    assert message.get_param("size", header="content-disposition") == "3"
+
+
+def test_deep_nesting_and_many_parts_are_carried_as_they_are():
+    nest = b"".join(b'Content-Type: multipart/mixed; boundary="b%d"\n\n--b%d\n' % (n, n) for n in range(200))
+    sent(HEADER + b"MIME-Version: 1.0\n" + nest + b"\n\xff\n", eightbit=False)
+    many = b"--b\n\n\xff\n" * 20_000
+    sent(HEADER + b'MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="b"\n\n' + many, eightbit=False)
+
+
+def test_a_large_message_is_converted_in_pieces():
+    line = random.Random(1).randbytes(60).replace(b"\n", b"").replace(b"\r", b"") + b"\n"
+    body = line * 100_000
+    data = HEADER + b"\n" + body
+    pieces = list(wire(lambda n, at: data[at : at + n], envelope_for(data), eightbit=False, bdat=False))
+    assert max(map(len, pieces)) < 1 << 20
+    assert len(pieces) > 20
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(
+        st.sampled_from(
+            [b"\n", b"--o", b"--i", b"--", b"Content-Type: multipart/mixed; boundary=o\n", b"Content-Type: text/x\n", b"\xff", b"\0",
+             b"Content-Type: multipart/mixed; boundary=i\n", b"Content-Transfer-Encoding: base64\n", b"x" * 1200, b"To: a,b\n",
+             b"Content-Transfer-Encoding: quoted-printable\n", b"=C3=", b"\r", b"\n\n", b"Content-Type: message/rfc822\n", b":", b" "]
+        ),
+        max_size=40,
+    ),
+    st.booleans(),
+)  # fmt: skip
+def test_any_message_becomes_legal_and_loses_no_text(parts, eightbit):
+    # Whatever the structure: no exception, whole lines, and an ordinary text that is in it comes out.
+    data = b"Subject: s\n\n" + b"".join(parts) + b"\nthe last line\n"
+    out = sent(data, eightbit=eightbit)
+    assert out.endswith(b"\r\n")
+    assert b"base64" in data or b"the last line" in quopri.decodestring(out)
