@@ -1,0 +1,176 @@
+"""Who owns the spool: the one holder of `SPOOLDIR/lock`, who listens on `SPOOLDIR/control`.
+
+Only the owner writes `log/` and unlinks from `queue/`; everyone else spools and rings. No message is left with nobody
+awake because of three rules that hold together (tests/faults/test_handover.py walks their interleavings):
+
+- Submit: link and sync, ring, and where nobody listens try the lock; got it: release it and start an owner.
+- An owner takes the lock, then listens, then lists `queue/`.
+- Leave: close control, release the lock, **then list `queue/` once more**; something unknown there: take the lock
+  again, or somebody else has it.
+
+`lock` is never unlinked: a second file of that name would mean two owners. `owner` holds the machine's id: a spool that
+another machine wrote (a clone, a shared home) is not delivered from until `adopt`.
+
+The control protocol is one JSON object a line, both ways (delivery.control says which). `ring` is on the submit path:
+built-in modules only.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from dma_runtime.system.fs import sync_directory, write_all
+from dma_runtime.system.spool import Spool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+
+CONTROL = "control"
+_MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id")
+_ANSWER_LIMIT = 1 << 28
+_TRIES, _PAUSE = 100, 0.01  # an owner with a full backlog is at work: give it a second
+
+
+class Ownership:
+    """The lock, held. Made by `take`."""
+
+    def __init__(self, spool: Spool, fd: int) -> None:
+        self.spool = spool
+        self._fd = fd
+        self._listened = False
+
+    @staticmethod
+    def take(spool: Spool) -> Ownership | None:
+        """Become the owner without waiting; None when there is one. Raises OSError."""
+        fs = spool.fs
+        fd = fs.open(spool.path + "/lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            if fs.lock(fd):
+                return Ownership(spool, fd)
+        except OSError:
+            fs.close(fd)
+            raise
+        fs.close(fd)
+        return None
+
+    def listen(self) -> socket.socket:
+        """The listening control socket, non-blocking, 0600. Raises OSError."""
+        try:
+            self.spool.fs.unlink(f"{self.spool.path}/{CONTROL}")  # left by one that was killed: we hold the lock
+        except FileNotFoundError:
+            pass
+        bell = self.spool.fs.listen(self.spool.path, CONTROL)
+        self._listened = True
+        return bell
+
+    def release(self) -> None:
+        """Give the lock up. The listening socket is closed by now; the caller then lists `queue/` once more."""
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
+        fs = self.spool.fs
+        if self._listened:
+            try:
+                fs.unlink(f"{self.spool.path}/{CONTROL}")
+            except OSError:
+                pass  # connecting to it is refused all the same
+        try:
+            fs.unlock(fd)  # a child between fork and exec would keep it longer than close does
+        finally:
+            fs.close(fd)
+
+    # ------------------------------------------------------------ whose machine
+
+    def machine_matches(self) -> bool:
+        """Whether this spool is this machine's; one that says nothing becomes so. Raises OSError."""
+        here = machine_id()
+        if not here:
+            return True  # a machine without a name cannot be told from another
+        try:
+            fd = self.spool.fs.open(self.spool.path + "/owner", os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            self.adopt()
+            return True
+        try:
+            said = self.spool.fs.pread(fd, 100, 0).decode("ascii", "replace").strip()
+        finally:
+            self.spool.fs.close(fd)
+        if not said:  # power was lost while it was written
+            self.adopt()
+        return said in ("", here)
+
+    def adopt(self) -> None:
+        """Make the spool this machine's. Raises OSError."""
+        fs, name = self.spool.fs, self.spool.path + "/owner"
+        fd = fs.open(name + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        try:
+            write_all(fs, fd, (machine_id() + "\n").encode("ascii", "replace"), 0)
+            fs.fsync(fd)
+        finally:
+            fs.close(fd)
+        fs.rename(name + ".new", name)
+        sync_directory(fs, self.spool.path)
+
+
+def machine_id() -> str:
+    """The id of this machine, "" when it has none (yet)."""
+    for path in _MACHINE_IDS:
+        try:
+            with open(path, encoding="ascii", errors="replace") as file:
+                said = file.read(100).strip()
+        except OSError:
+            continue
+        if said and said != "uninitialized":
+            return said
+    return ""
+
+
+# ---------------------------------------------------------------- ringing
+
+
+def ring(spool: Spool, line: bytes) -> bool:
+    """Send one line to the owner and do not wait for an answer. False: nobody listens."""
+    for _ in range(_TRIES):
+        try:
+            caller = spool.fs.connect(spool.path, CONTROL, 0)
+        except BlockingIOError:
+            time.sleep(_PAUSE)
+            continue
+        except OSError:
+            return False
+        try:
+            return caller.send(line) == len(line)
+        except OSError:
+            return False
+        finally:
+            caller.close()
+    return False
+
+
+def ask(spool: Spool, question: dict[str, object], timeout: float) -> dict[str, object] | None:
+    """One request and its answer. None: nobody listens, or who did is leaving. Raises TimeoutError after `timeout` seconds
+    without an answer, OSError when the control socket may not be used.
+    """
+    import json
+
+    try:
+        caller = spool.fs.connect(spool.path, CONTROL, timeout)
+    except (FileNotFoundError, ConnectionError, BlockingIOError):
+        time.sleep(_PAUSE)  # who holds the lock may be about to listen: the caller tries both again
+        return None
+    answer = b""
+    try:
+        caller.sendall(json.dumps(question).encode("ascii") + b"\n")
+        while not answer.endswith(b"\n"):
+            more = caller.recv(65536)
+            if not more or len(answer) > _ANSWER_LIMIT:
+                return None
+            answer += more
+        said = json.loads(answer)
+    except (ConnectionError, ValueError):
+        return None
+    finally:
+        caller.close()
+    return said if isinstance(said, dict) else None
