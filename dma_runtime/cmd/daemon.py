@@ -1,0 +1,110 @@
+"""dmad(8): the process that owns a spool while it runs.
+
+    dmad [-C FILE]                     resident, in the foreground, under any supervisor
+    dmad --leave-when-empty            as the submitter leaves it behind in user mode: ends with the queue
+    dmad --leave-when-empty --run      the same, attempting everything at once (`dma -q`)
+
+`-v` writes the log to standard error too, `--debug` the dialogue with relays as well (logins redacted).
+The functions below serve the other doors: `-D`, `-q` and `dma-queue run --due`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from dma_runtime import __version__
+from dma_runtime.config import Config, find
+from dma_runtime.delivery.owner import Goal
+from dma_runtime.delivery.tenure import hold, request
+from dma_runtime.errors import EX_TEMPFAIL, DmaError
+from dma_runtime.policy.helo import greeting
+from dma_runtime.system import identity
+from dma_runtime.system.maillog import MailLog
+from dma_runtime.system.ownership import ask
+from dma_runtime.system.spool import Spool
+
+CHANGE = 60.0  # seconds for an owner to carry out a change
+WAIT = 7 * 86400  # seconds; somebody who asked to wait waits for the attempt, however long its timeouts are
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="dmad", description="Own the mail queue: accept, deliver, retry.")
+    parser.add_argument("-C", metavar="FILE", dest="conf", help="configuration file")
+    parser.add_argument("--leave-when-empty", action="store_true", help="end when nothing is left to try")
+    parser.add_argument("--run", action="store_true", help="attempt everything at once when starting")
+    parser.add_argument("-v", action="store_true", dest="verbose", help="log to standard error too")
+    parser.add_argument("--debug", action="store_true", help="show the dialogue with relays, logins redacted")
+    parser.add_argument("--version", action="version", version=f"dma {__version__}")
+    options = parser.parse_args(argv)
+    try:
+        config = find(options.conf, dict(os.environ), os.getuid(), os.geteuid()).sound()
+        log = MailLog(stderr=options.verbose or options.debug)
+        goal = Goal(resident=not options.leave_when_empty, run=options.run)
+        return own(config, log, goal, debug=options.debug)
+    except DmaError as error:
+        print(f"dmad: {error.text}", file=sys.stderr)
+        return error.status
+    except OSError as error:
+        print(f"dmad: {error.strerror}: {error.filename or 'spool'}", file=sys.stderr)
+        return EX_TEMPFAIL
+
+
+def own(config: Config, log: MailLog, goal: Goal, *, debug: bool = False) -> int:
+    """Own the spool of `config` until the goal is reached; 75 when somebody else does and the goal was to stay."""
+    spool = Spool(config.SPOOLDIR)
+    for warning in [*config.warnings, *spool.prepare(own_only=config.user_mode)]:
+        log.warning(warning)
+    trace = _to_stderr if debug else None
+    if hold(spool, config, log, goal, helo=_our_name(config), trace=trace) is not None:
+        return 0
+    if goal.resident:
+        raise DmaError(f"another dmad owns {config.SPOOLDIR}", EX_TEMPFAIL)
+    return 0
+
+
+# ---------------------------------------------------------------- for the other doors
+
+
+def foreground(config: Config, ids: list[str], log: MailLog, *, debug: bool = False) -> bool:
+    """One attempt of what was submitted (`-D`), by ourselves or by the owner. Returns whether an owner is still needed."""
+    return _attempt(config, log, Goal(run=True, ids=ids, once=True), debug=debug)
+
+
+def run_queue(config: Config, log: MailLog, *, due_only: bool = False, debug: bool = False) -> bool:
+    """One attempt of everything queued, waited for (`-q -D`, `run --due`). Returns whether an owner is still needed."""
+    return _attempt(config, log, Goal(run=True, due_only=due_only, once=True), debug=debug)
+
+
+def _attempt(config: Config, log: MailLog, goal: Goal, *, debug: bool) -> bool:
+    spool = Spool(config.SPOOLDIR)
+    spool.prepare(own_only=config.user_mode)
+    trace = _to_stderr if debug else None
+    question: dict[str, object] = {"do": "run", "ids": goal.ids, "due": goal.due_only, "wait": True}
+    while True:
+        owner = hold(spool, config, log, goal, helo=_our_name(config), trace=trace)
+        if owner is not None:
+            return owner.queue.next_due() is not None
+        if ask(spool, question, timeout=WAIT) is not None:
+            return False  # the owner that answered stays with the queue
+        # It left between our two questions: the lock is free now.
+
+
+def change(config: Config, log: MailLog, verb: str, id: str) -> dict[str, object]:  # noqa: A002 the field's name
+    """One of the operator's verbs (hold, release, remove) on one message: {"ok": true} or {"error": TEXT}."""
+    spool = Spool(config.SPOOLDIR)
+    spool.prepare(own_only=config.user_mode)
+    return request(spool, config, log, {"do": verb, "id": id}, helo=_our_name(config), timeout=CHANGE)
+
+
+def _our_name(config: Config) -> str:
+    return greeting(identity.mail_name(config), identity.host_name())
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,254 @@
+"""dma-queue(8): the operator's view of the queue. Also mailq(1), whose text is C dma's byte for byte.
+
+Exit status: 0 done; 1 a verb did not apply, or `list --check` found trouble; 64 usage; 75 and others as sysexits.
+A configuration with a bad value does not stop a listing: the problem is said on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+
+from dma_runtime import __version__
+from dma_runtime.config import Config, find
+from dma_runtime.delivery import listing
+from dma_runtime.errors import BrokenMessage, DmaError
+from dma_runtime.history import fold
+from dma_runtime.policy import telling
+from dma_runtime.shown import shown
+from dma_runtime.system import clock, notice, relays
+from dma_runtime.system.ledger import Ledger
+from dma_runtime.system.maillog import MailLog
+from dma_runtime.system.ownership import Ownership, ask
+from dma_runtime.system.spool import Spool
+
+ASK = 30.0  # seconds for an owner to answer a question that needs no network
+OLD = 86400  # seconds; a message older than this is trouble
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = _parser().parse_args(argv)
+    try:
+        config = find(options.conf, dict(os.environ), os.getuid(), os.geteuid())
+        for problem in [*config.warnings, *(p.text for p in config.problems)]:
+            print(f"dma-queue: {problem}", file=sys.stderr)
+        notice.say(config.SPOOLDIR, "dma-queue", clock.now().wall)
+        status = options.run(Spool(config.SPOOLDIR), config, options)
+        assert isinstance(status, int)
+        return status
+    except DmaError as error:
+        print(f"dma-queue: {error.text}", file=sys.stderr)
+        return error.status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has seen enough
+        return 0
+    except OSError as error:
+        print(f"dma-queue: {error.strerror}: {error.filename or config.SPOOLDIR}", file=sys.stderr)
+        return 73 if isinstance(error, (PermissionError, NotADirectoryError)) else 75
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dma-queue", description="Look at the mail queue and change it.")
+    parser.add_argument("-C", metavar="FILE", dest="conf", help="configuration file")
+    parser.add_argument("--version", action="version", version=f"dma {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--json", action="store_true", help="print JSON")
+
+    verb = verbs.add_parser("list", parents=[options], help="what is queued, for whom, why it waits and until when")
+    verb.add_argument("--check", action="store_true", help="for monitoring: exit 1 when somebody has to do something")
+    verb.set_defaults(run=_list)
+    verb = verbs.add_parser("show", parents=[options], help="one message: envelope, attempts, header")
+    verb.add_argument("id")
+    verb.set_defaults(run=_show)
+    verb = verbs.add_parser("retry", parents=[options], help="attempt a message, or all, now")
+    verb.add_argument("id", nargs="?")
+    verb.set_defaults(run=_retry)
+    for name, text in (
+        ("hold", "keep a message until it is released"),
+        ("release", "let a held message go"),
+        ("remove", "delete a message; nobody is told"),
+    ):
+        verb = verbs.add_parser(name, parents=[options], help=text)
+        verb.add_argument("id", nargs="+")
+        verb.set_defaults(run=_change, verb=name)
+    verb = verbs.add_parser("run", parents=[options], help="attempt what is queued and wait for the outcome")
+    verb.add_argument("--due", action="store_true", help="only what is due by its own schedule (for timers)")
+    verb.set_defaults(run=_run)
+    verb = verbs.add_parser("adopt", parents=[options], help="accept a spool that came from another machine")
+    verb.set_defaults(run=_adopt)
+    return parser
+
+
+# ---------------------------------------------------------------- looking
+
+
+def rows(spool: Spool, config: Config) -> list[listing.Row]:
+    """The queue, oldest first: asked of the owner when there is one, else read from the files. Raises OSError."""
+    answer = ask(spool, {"do": "list"}, timeout=ASK)
+    items = answer.get("items") if answer is not None else None
+    if not isinstance(items, list):
+        items = _read_rows(spool, config)
+    return sorted(items, key=lambda row: str(row["id"]))
+
+
+def _read_rows(spool: Spool, config: Config) -> list[listing.Row]:
+    now, down, ledger = clock.now().wall, relays.read(spool.path), Ledger(spool)
+    found: list[listing.Row] = []
+    try:
+        ids = spool.ids()
+    except FileNotFoundError:
+        return []  # nothing was ever queued
+    for id in ids:  # noqa: A001 the field's name
+        try:
+            envelope = spool.read(id)
+            found.append(listing.row(envelope, fold(envelope, ledger.events(id)), config, down, now))
+        except BrokenMessage as problem:
+            found.append(listing.broken_row(id, str(problem)))
+        except FileNotFoundError:
+            continue  # delivered since
+    return found
+
+
+def mailq(config: Config) -> int:
+    """C dma's listing (dma.c:416-437), byte for byte: one block for each recipient still due."""
+    notice.say(config.SPOOLDIR, "mailq", clock.now().wall)
+    out = []
+    for row in rows(Spool(config.SPOOLDIR), config):
+        recipients = row["recipients"]
+        assert isinstance(recipients, list)
+        for recipient in recipients:
+            if recipient["state"] != "delivered":
+                block = f"ID\t: {row['id']}\nFrom\t: {row['sender']}\nTo\t: {recipient['address']}\n"
+                out.append(block.encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.write(b"--\n".join(out) or b"Mail queue is empty\n")
+    sys.stdout.buffer.flush()
+    return 0
+
+
+def _list(spool: Spool, config: Config, options: argparse.Namespace) -> int:
+    found = rows(spool, config)
+    trouble = [telling.log_line(standing) for standing in notice.current(config.SPOOLDIR)] + [
+        f"{row['id']} is older than a day" for row in found if isinstance(row["age"], int) and row["age"] > OLD
+    ]
+    trouble += [f"{row['id']} has failed for good" for row in found if row["state"] == "failed"]
+    if options.json:
+        print(json.dumps(found, indent=1))
+    elif options.check:
+        print("\n".join(trouble) or f"ok, {len(found)} queued")
+    elif not found:
+        print("Mail queue is empty")
+    else:
+        for row in found:
+            _print_row(row)
+    return 1 if options.check and trouble else 0
+
+
+def _print_row(row: listing.Row) -> None:
+    print(f"{row['id']}  {_age(row['age'])}  {row['size']} bytes  from <{shown(str(row['sender']))}>  {row['state']}")
+    if "problem" in row:
+        print(f"    damaged: {row['problem']}")
+    recipients = row["recipients"]
+    assert isinstance(recipients, list)
+    for recipient in recipients:
+        if recipient["state"] == "delivered":
+            continue
+        when = f", next attempt {recipient['next_attempt']}" if recipient["next_attempt"] else ""
+        attempts = f"{recipient['attempts']} attempt{'s' if recipient['attempts'] != 1 else ''}"
+        print(f"    to <{shown(recipient['address'])}>  {recipient['state']}, {attempts}{when}")
+        if recipient["last_error"]:
+            print(f"        {shown(recipient['last_error'])}")
+
+
+def _age(seconds: object) -> str:
+    number = seconds if isinstance(seconds, int) else 0
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if number >= size:
+            return f"{number // size}{unit}"
+    return f"{number}s"
+
+
+def _show(spool: Spool, config: Config, options: argparse.Namespace) -> int:
+    try:
+        stored = spool.open(options.id)
+    except FileNotFoundError:
+        raise DmaError(f"{options.id}: no such message", 1) from None
+    except BrokenMessage as problem:
+        raise DmaError(f"{options.id}: damaged: {problem}", 1) from None
+    try:
+        ledger, header = Ledger(spool), stored.pread(stored.envelope.header_end, 0)
+        events = ledger.events(options.id)
+        row = listing.row(stored.envelope, fold(stored.envelope, events), config, relays.read(spool.path), clock.now().wall)
+    finally:
+        stored.close()
+    if options.json:
+        print(json.dumps({**row, "events": events, "header": header.decode("utf-8", "backslashreplace")}, indent=1))
+        return 0
+    _print_row(row)
+    for event in events:
+        at = event.get("at")
+        when = listing.rfc3339(at) if isinstance(at, (int, float)) else "?"
+        what = " ".join(str(event[key]) for key in ("do", "kind", "code", "stage", "relay", "text") if event.get(key))
+        print(f"  {when}  {shown(what)}")
+    print()
+    for line in header.decode("utf-8", "backslashreplace").splitlines():
+        print(f"  {shown(line, 998)}")
+    return 0
+
+
+# ---------------------------------------------------------------- changing
+
+
+def _retry(spool: Spool, config: Config, options: argparse.Namespace) -> int:
+    if options.id is None:
+        return _run(spool, config, options)
+    from dma_runtime.cmd.daemon import foreground
+
+    foreground(config.sound(), [options.id], MailLog(stderr=sys.stderr.isatty()))
+    left = [row for row in rows(spool, config) if row["id"] == options.id]
+    if options.json:
+        print(json.dumps(left, indent=1))
+    return 0
+
+
+def _change(_spool: Spool, config: Config, options: argparse.Namespace) -> int:
+    from dma_runtime.cmd.daemon import change  # asyncio and what comes with it, only where something is changed
+
+    answers = [{"id": id, **change(config.sound(), MailLog(), options.verb, id)} for id in options.id]  # noqa: A001
+    if options.json:
+        print(json.dumps(answers, indent=1))
+    for answer in answers:
+        if "error" in answer and not options.json:
+            print(f"dma-queue: {answer['id']}: {answer['error']}", file=sys.stderr)
+    return 1 if any("error" in answer for answer in answers) else 0
+
+
+def _run(spool: Spool, config: Config, options: argparse.Namespace) -> int:
+    from dma_runtime.cmd.daemon import run_queue
+
+    due = getattr(options, "due", False)
+    run_queue(config.sound(), MailLog(stderr=not due and sys.stderr.isatty()), due_only=due)
+    left = rows(spool, config)
+    if options.json:
+        print(json.dumps(left, indent=1))
+    return 0
+
+
+def _adopt(spool: Spool, config: Config, options: argparse.Namespace) -> int:
+    config.sound()
+    ownership = Ownership.take(spool)
+    if ownership is None:
+        raise DmaError("the queue is in use; stop its dmad first", 75)
+    try:
+        ownership.adopt()
+    finally:
+        ownership.release()
+    if options.json:
+        print(json.dumps({"ok": True}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

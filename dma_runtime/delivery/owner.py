@@ -1,0 +1,314 @@
+"""The owner of a spool at work: takes the lock, works through the queue, leaves when there is nothing to do.
+
+One asyncio process per spool; everybody else spools and rings its bell (`delivery.control`).
+
+Rules:
+- Sleeps are cut in slices of at most 60 s. A wall clock that was set moves the schedule with it; after a suspend the
+  queue is looked at again (hard-parts.md, Time).
+- Leaving: close the bell, release the lock, then list `queue/` once more; somebody may have spooled in between.
+- A spool of another machine (a clone, a shared home) is not worked on until `dma-queue adopt`.
+- SIGTERM: nothing new is begun; what is under way has `GRACE` seconds to reach its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+from dma_runtime.config import Config
+from dma_runtime.delivery import bounce, listing
+from dma_runtime.delivery.control import Control
+from dma_runtime.delivery.queue import Item, Queue
+from dma_runtime.delivery.record import Recorder
+from dma_runtime.delivery.rounds import Rounds
+from dma_runtime.delivery.settings import Settings
+from dma_runtime.delivery.watch import Watch
+from dma_runtime.policy import telling
+from dma_runtime.system import clock
+from dma_runtime.system.ledger import Ledger
+from dma_runtime.system.maillog import MailLog
+from dma_runtime.system.ownership import Ownership
+from dma_runtime.system.secrets import SecretStore
+from dma_runtime.system.spool import Spool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+SLICE = 60.0  # seconds; the longest sleep
+GRACE = 25.0  # seconds for what is under way when we are told to stop
+ROUNDS_WITHOUT_NETWORK = 3  # then an owner that is not resident gives the spool up
+
+
+class Goal:
+    """What this owner is there for.
+
+    resident: stay until told to stop. run: attempt everything at once when it starts. ids: only those of it, None for all.
+    due_only: with `run`, what is due and what was only queued. once: leave when that is done, whatever still waits."""
+
+    __slots__ = ("due_only", "ids", "once", "resident", "run")
+
+    def __init__(
+        self,
+        *,
+        resident: bool = False,
+        run: bool = False,
+        ids: list[str] | None = None,
+        due_only: bool = False,
+        once: bool = False,
+    ) -> None:
+        self.resident = resident
+        self.run = run
+        self.ids = ids
+        self.due_only = due_only
+        self.once = once
+
+
+class _Waiter:
+    """Somebody waits until each of `ids` had one attempt."""
+
+    def __init__(self, ids: set[str]) -> None:
+        self.ids = ids
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.had("")
+
+    def had(self, id: str) -> None:  # noqa: A002 the field's name
+        self.ids.discard(id)
+        if not self.ids and not self.done.done():
+            self.done.set_result(None)
+
+
+class Owner:
+    """Made by the holder of the lock; `serve` returns when it is time to leave."""
+
+    def __init__(
+        self,
+        ownership: Ownership,
+        spool: Spool,
+        config: Config,
+        log: MailLog,
+        *,
+        helo: str,
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        self.ownership = ownership
+        self.spool = spool
+        self.log = log
+        self.settings = Settings(config, log)
+        self.ledger = Ledger(spool)
+        self.queue = Queue(spool, self.ledger)
+        self.secrets = SecretStore(lambda: clock.now().awake)
+        self.recorder = Recorder(
+            spool, self.ledger, bounce.Reports(spool, lambda: self.settings.config), lambda step: self.rounds.applied(step)
+        )
+        self.rounds = Rounds(
+            self.queue,
+            self.settings,
+            log,
+            self.secrets,
+            self.recorder,
+            helo=helo,
+            had=self._had,
+            wake=self._ring,
+            trace=trace,
+        )
+        self._watch = Watch(clock.now())
+        self._looked_at_age = float("-inf")
+        self._bell = asyncio.Event()
+        self._waiters: list[_Waiter] = []
+        self.stopping = False  # told to stop
+        self.foreign = False  # the spool belongs to another machine
+
+    # ------------------------------------------------------------ the loop
+
+    async def serve(self, goal: Goal) -> None:
+        """Work until the goal is reached: the queue is empty, the run is over, or somebody says stop."""
+        control = Control(self._answer)
+        await control.open(self.ownership.listen())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        try:
+            self.ledger.sweep()
+            self.queue.load()
+            self._note_broken()
+            self.foreign = not self.ownership.machine_matches()
+            if self.foreign:
+                self.rounds.raise_notice(telling.of_foreign_spool(clock.now().wall))
+            waiter = self._run(goal) if goal.run and not self.foreign else None
+            while not self.stopping:
+                self._look_around()
+                if not self.foreign:
+                    self.rounds.dispatch()
+                if self._finished(goal, waiter):
+                    break
+                await self._sleep()
+        finally:
+            await control.close()
+            await self._settle()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def answer_once(self, request: dict[str, object]) -> dict[str, object]:
+        """Answer one request without serving the queue (`delivery.tenure.request`)."""
+        self.queue.load()
+        answer = await self._answer(request)
+        await self._settle()
+        return answer or {}
+
+    def _finished(self, goal: Goal, waiter: _Waiter | None) -> bool:
+        if goal.resident:
+            return False
+        if self.foreign:
+            return True
+        if goal.once:
+            return waiter is None or (waiter.done.done() and not self.recorder.busy)
+        if self.rounds.without_network >= ROUNDS_WITHOUT_NETWORK and not self.rounds.busy:
+            self.log.info("no network; the queue is left until somebody runs it")
+            return True
+        return not self.rounds.busy and self.queue.next_due() is None and not self._waiters
+
+    async def _sleep(self) -> None:
+        """Until the bell rings, an item is due, or a slice is over."""
+        due = self.queue.next_due()
+        wait = SLICE if due is None else min(SLICE, max(0.0, due - clock.now().wall))
+        try:
+            await asyncio.wait_for(self._bell.wait(), wait)
+        except TimeoutError:
+            pass
+        self._bell.clear()
+
+    def _look_around(self) -> None:
+        """What may have changed while we slept: the clocks, the configuration."""
+        moment = clock.now()
+        jump, slept = self._watch.look(moment)
+        if jump:
+            self.log.info(f"the clock was set by {jump:.0f}s; the schedule moves with it")
+            self.queue.shift(jump)
+        if slept:
+            self.rounds.slept()
+        if moment.awake - self._looked_at_age > SLICE:
+            self._looked_at_age = moment.awake
+            self.rounds.look_at_age()
+        if self.settings.refresh():
+            self.secrets.clear()
+            self._wake_deferred()
+
+    def _wake_deferred(self) -> None:
+        """The configuration or a secret changed: whatever was deferred may leave now."""
+        self.rounds.try_all()
+        now = clock.now().wall
+        for item in self.queue.items.values():
+            if item.due is not None and item.due > now:
+                self.queue.wake(item, now)
+
+    def _ring(self) -> None:
+        self._bell.set()
+
+    def _stop(self) -> None:
+        self.stopping = True
+        self._bell.set()
+
+    async def _settle(self) -> None:
+        """Let what is under way come to its end, then make every result safe."""
+        await self.rounds.close(GRACE)
+        await self.recorder.settled()
+        self.recorder.close()
+        self.rounds.keep_relays()
+
+    def _note_broken(self) -> None:
+        for id, problem in self.queue.broken.items():  # noqa: A001 the field's name
+            self.log.write(3, f"damaged message kept as failed: {problem}", id)
+
+    # ------------------------------------------------------------ runs
+
+    def _run(self, goal: Goal) -> _Waiter:
+        """Attempt messages now."""
+        now = clock.now().wall
+        if not goal.due_only:
+            self.rounds.try_all()
+        wanted: Iterable[Item]
+        if goal.ids is None:
+            wanted = list(self.queue.items.values())
+        else:
+            wanted = [item for id in goal.ids if (item := self.queue.items.get(id)) is not None]  # noqa: A001
+        ids = set()
+        for item in wanted:
+            if goal.due_only and not (item.due is None or item.due <= now):
+                continue
+            if item.round is not None or self.queue.wake(item, now):
+                ids.add(item.id)
+        waiter = _Waiter(ids)
+        self._waiters.append(waiter)
+        self._ring()
+        return waiter
+
+    def _had(self, id: str) -> None:  # noqa: A002 the field's name
+        for waiter in self._waiters:
+            waiter.had(id)
+        self._waiters = [waiter for waiter in self._waiters if not waiter.done.done()]
+
+    # ------------------------------------------------------------ the bell
+
+    async def _answer(self, request: dict[str, object]) -> dict[str, object] | None:
+        match request:
+            case {"do": "look", "id": str(one)}:
+                self.queue.add(one)
+                self._ring()
+                return None
+            case {"do": "run", **rest}:
+                self.queue.load()
+                ids = rest.get("ids")
+                chosen = [str(one) for one in ids] if isinstance(ids, list) else None
+                waiter = self._run(Goal(run=True, ids=chosen, due_only=bool(rest.get("due"))))
+                if rest.get("wait"):
+                    await waiter.done
+                    await self.recorder.settled()
+                return {"done": True}
+            case {"do": "list"}:
+                return {"items": self._rows()}
+            case {"do": "reload"}:
+                self.settings.refresh()
+                self.secrets.clear()
+                self._wake_deferred()
+                self._ring()
+                return {"ok": True}
+            case {"do": "hold" | "release" | "remove" | "retry" as verb, "id": str(one)}:
+                return await self._change(verb, one)
+        return {"error": f"not understood: {str(request)[:100]}"}
+
+    def _rows(self) -> list[listing.Row]:
+        now = clock.now().wall
+        config = self.settings.config
+        rows = [listing.row(i.envelope, i.state, config, self.rounds.relays, now) for i in self.queue.items.values()]
+        return rows + [listing.broken_row(*broken) for broken in self.queue.broken.items()]
+
+    async def _change(self, verb: str, id: str) -> dict[str, object]:  # noqa: A002 the field's name
+        """One of the operator's verbs on one message."""
+        self.queue.load()
+        item = self.queue.items.get(id)
+        if item is None and id not in self.queue.broken:
+            return {"error": "no such message"}
+        if item is not None and item.round is not None:
+            return {"error": "being delivered"}
+        await self.recorder.settled()
+        if verb == "remove":
+            self.ledger.bury([id])
+            self.queue.broken.pop(id, None)
+            if item is not None:
+                self.queue.forget(item)
+            self.log.info("removed by the operator", id)
+            self._ring()
+            return {"ok": True}
+        if item is None:
+            return {"error": "damaged; it can only be removed"}
+        if verb == "retry":
+            self._run(Goal(run=True, ids=[id]))
+            return {"ok": True}
+        event: dict[str, object] = {"do": verb, "at": clock.now().wall}
+        self.ledger.append(id, [event])
+        self.ledger.sync([id])
+        item.state.apply(event)
+        self.queue.schedule(item)
+        self._ring()
+        return {"ok": True}

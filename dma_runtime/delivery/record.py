@@ -1,0 +1,112 @@
+"""Results made to last: events appended, reports spooled, finished messages removed, in the order that loses nothing.
+
+The death of a message (hard-parts.md, Spool): (1) its report is spooled and synced; (2) the final events are synced in
+`log/`; (3) `queue/<id>` is unlinked; (4) `queue/` is synced; (5) `log/<id>` is unlinked. Until (4) a crash repeats a
+delivery, never loses one. A message whose recipients were all delivered needs no events: its removal is the record.
+
+All file work happens in one worker thread, a batch at a time: what came in while the last batch was synced is the next
+batch, at most `MOST` messages, so a busy queue shares its syncs and an idle one waits for none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from dma_runtime.delivery import bounce
+from dma_runtime.delivery.queue import Item
+from dma_runtime.outcome import Outcome
+from dma_runtime.system.ledger import Event, Ledger
+from dma_runtime.system.spool import Spool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST = 100  # messages a batch
+
+
+class Step:
+    """What is to be recorded for one message in one batch.
+
+    events: to append. failures: (index, outcome) the sender is told of now. last: nobody is left to try after this.
+    returned: what became of the report, filled in by the worker."""
+
+    __slots__ = ("error", "events", "failures", "item", "last", "returned")
+
+    def __init__(self, item: Item, events: list[Event], failures: list[tuple[int, Outcome]], last: bool) -> None:
+        self.item = item
+        self.events = events
+        self.failures = failures
+        self.last = last
+        self.returned: bounce.Returned | None = None
+        self.error = ""
+
+    @property
+    def removed(self) -> bool:
+        return self.last and not self.error and (self.returned is None or not self.returned.kept)
+
+
+class Recorder:
+    """`applied` is called in the loop for each step once it is safe."""
+
+    def __init__(self, spool: Spool, ledger: Ledger, reports: bounce.Reports, applied: Callable[[Step], None]) -> None:
+        self.spool = spool
+        self.ledger = ledger
+        self.reports = reports
+        self.applied = applied
+        self._waiting: list[Step] = []
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="record")
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._task is not None
+
+    def add(self, step: Step) -> None:
+        self._waiting.append(step)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    async def settled(self) -> None:
+        """Return when everything added so far is safe."""
+        while self._task is not None:
+            await asyncio.shield(self._task)
+
+    def close(self) -> None:
+        self._worker.shutdown()
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
+                await loop.run_in_executor(self._worker, self._record, batch)
+                for step in batch:
+                    self.applied(step)
+        finally:
+            self._task = None
+
+    # ------------------------------------------------------------ in the worker thread
+
+    def _record(self, batch: list[Step]) -> None:
+        """Never raises: a step that could not be recorded says so and its message is tried again."""
+        logged = []
+        for step in batch:
+            try:
+                if step.failures:
+                    step.returned = self.reports.spool(step.item.envelope, step.item.state, step.failures)
+                    step.events = [*step.events, *step.returned.events]
+                if step.events and not (step.last and not step.failures and not step.item.state.tried):
+                    self.ledger.append(step.item.id, step.events)
+                    logged.append(step.item.id)
+            except OSError as problem:
+                step.error = f"can not record the result: {problem.strerror}"
+        try:
+            if logged:
+                self.ledger.sync(logged)
+            if gone := [step.item.id for step in batch if step.removed]:
+                self.ledger.bury(gone)
+        except OSError as problem:
+            for step in batch:
+                step.error = step.error or f"can not record the result: {problem.strerror}"

@@ -1,0 +1,264 @@
+"""One relay: the messages waiting for it and the sessions that carry them.
+
+Rules:
+- The first session is a probe: others are opened only when it is through sign-in, and only as the backlog justifies,
+  up to MAXCONNECTIONS. So a relay that is down costs one attempt, whatever waits behind it.
+- An outcome that is a verdict on the relay, or on this machine, defers everything that waits; what was not tried leaves
+  no trace of its own, the relay's state says why it waits (`system.relays`).
+- A refused sender is a pair (sender, relay): its other messages are deferred with the same words, untried.
+- The body is read while it is sent; a message is open only while it is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from dma_runtime import authconf
+from dma_runtime.address import needs_smtputf8
+from dma_runtime.delivery.queue import Item
+from dma_runtime.delivery.session import Job, Refused, Session, Target, Timeouts
+from dma_runtime.errors import BrokenMessage
+from dma_runtime.message.wire import wire
+from dma_runtime.outcome import DEFERRED, MACHINE, RELAY, SENDER, Outcome
+from dma_runtime.policy import tls, verdict
+from dma_runtime.policy.relay import RelayState
+from dma_runtime.policy.route import RELAY as RELAY_ROUTE
+from dma_runtime.policy.route import Route
+from dma_runtime.system.secrets import SecretUnreadable
+from dma_runtime.system.spool import StoredMessage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dma_runtime.delivery.rounds import Rounds
+    from dma_runtime.smtp.capabilities import Capabilities
+
+BACKLOG_PER_SESSION = 8  # messages waiting that justify one more connection
+
+
+class Work:
+    """One message's recipients behind one relay."""
+
+    __slots__ = ("indices", "item", "stored")
+
+    def __init__(self, item: Item, indices: list[int]) -> None:
+        self.item = item
+        self.indices = indices
+        self.stored: StoredMessage | None = None
+
+    def close(self) -> None:
+        if self.stored is not None:
+            self.stored.close()
+            self.stored = None
+
+
+class Relay:
+    """See the module's docstring. `state` is what outlives the owner."""
+
+    def __init__(self, route: Route, rounds: Rounds, state: RelayState) -> None:
+        self.route = route
+        self.rounds = rounds
+        self.state = state
+        self.waiting: deque[Work] = deque()
+        self._refused_senders: dict[str, Outcome] = {}
+        self.sessions: set[asyncio.Task[None]] = set()
+        self._open_sessions: set[Session] = set()
+        self._closing = False
+        self._proved = False  # a session of this run got through sign-in
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.sessions or self.waiting)
+
+    def add(self, work: Work) -> None:
+        """Let a message wait here; `start` opens what is needed."""
+        self.waiting.append(work)
+
+    def start(self) -> None:
+        """Open as many sessions as the backlog justifies; before one has got through sign-in, a single one."""
+        if not self.waiting or self._closing:
+            return
+        most = 1 if not self._proved else self.rounds.settings.config.MAXCONNECTIONS
+        wanted = min(most, 1 + len(self.waiting) // BACKLOG_PER_SESSION)
+        while len(self.sessions) < wanted:
+            task = asyncio.create_task(self._serve())
+            self.sessions.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.sessions.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Ours, not the relay's: nothing waiting may be forgotten because of it.
+            self.rounds.bug(error)
+            self._all_wait(Outcome(DEFERRED, f"internal error: {error!r}", scope=RELAY), [])
+        if not self.sessions:
+            self._proved = False
+        self.start()
+        self.rounds.wake()
+
+    # ------------------------------------------------------------ one session
+
+    async def _serve(self) -> None:
+        """One connection from its opening to its end."""
+        try:
+            session = await self._open()
+        except Refused as refused:
+            # The message at the head was the one tried; the rest wait with it.
+            self._all_wait(refused.outcome, [self.waiting.popleft()] if self.waiting else [])
+            return
+        self._works()
+        self._open_sessions.add(session)
+        left = [self.rounds.settings.config.MAXMESSAGES]  # jobs this connection may still take
+        try:
+            while session.usable and self.waiting and left[0] > 0 and not self._closing:
+                await session.run(lambda: self._next_job(left), self._done)
+        finally:
+            self._open_sessions.discard(session)
+            await session.quit()
+
+    async def _open(self) -> Session:
+        """Connect and sign in. Raises Refused."""
+        settings, route = self.rounds.settings, self.route
+        config = settings.config
+        if settings.auth_problem:
+            raise Refused(
+                Outcome(
+                    DEFERRED,
+                    settings.auth_problem,
+                    scope=RELAY,
+                    tell=True,
+                    hint=f"make {config.AUTHPATH} readable for the user who owns the queue",
+                )
+            )
+        found: authconf.Login | None = settings.logins.find(route.host, route.port)
+        login = None
+        if found is not None:
+            try:
+                login = (found.user, await self.rounds.secrets.get(found, config))
+            except SecretUnreadable as problem:
+                outcome = Outcome(DEFERRED, problem.text, scope=RELAY, stage="AUTH", tell=True, hint=problem.hint)
+                raise Refused(outcome) from None
+        smarthost = route.kind == RELAY_ROUTE
+        target = Target(
+            route.host,
+            route.port,
+            tls.decide(config, route.port, will_authenticate=login is not None, smarthost=smarthost),
+            login,
+            smarthost=smarthost,
+        )
+        limits = Timeouts(connect=config.CONNECTTIMEOUT, ceiling=config.TIMEOUT)
+        try:
+            return await Session.open(target, helo=self.rounds.helo, limits=limits, trace=self.rounds.trace)
+        except Refused as refused:
+            if refused.outcome.stage == "AUTH" and found is not None:
+                self.rounds.secrets.forget(found)
+            raise
+
+    def _works(self) -> None:
+        """A session is through sign-in: the relay takes mail."""
+        if self.state.rounds:
+            self.rounds.log.relay_up(self.route.key, len(self.waiting))
+            self.rounds.relay_works()
+        self.state = self.rounds.relays[self.route.key] = RelayState()
+        self._proved = True
+        self.start()
+
+    # ------------------------------------------------------------ one message
+
+    def _next_job(self, left: list[int]) -> Job | None:
+        """The next transaction for a session, or None when it has done its share or nothing waits."""
+        while self.waiting and left[0] > 0 and not self._closing:
+            work = self.waiting.popleft()
+            if (known := self._refused_senders.get(work.item.envelope.sender)) is not None:
+                self._back(work, known)
+                continue
+            try:
+                work.stored = self.rounds.spool.open(work.item.id)
+            except FileNotFoundError:
+                self.rounds.gone(work.item)
+                continue
+            except BrokenMessage as problem:
+                self.rounds.damaged(work.item, str(problem))
+                continue
+            except OSError as problem:
+                outcome = Outcome(DEFERRED, f"can not read the message: {problem.strerror}")
+                self._back(work, outcome)
+                continue
+            left[0] -= 1
+            return self._job(work, work.stored)
+        return None
+
+    def _job(self, work: Work, stored: StoredMessage) -> Job:
+        envelope = work.item.envelope
+
+        def chunks(capabilities: Capabilities) -> Iterator[bytes]:
+            return wire(stored.pread, envelope, eightbit=capabilities.eightbitmime, bdat=capabilities.chunking)
+
+        recipients = [envelope.recipients[index].address for index in work.indices]
+        return Job(
+            envelope.id,
+            envelope.sender,
+            recipients,
+            envelope.size,
+            chunks,
+            needs_smtputf8=any(needs_smtputf8(address) for address in (envelope.sender, *recipients)),
+            eightbit=envelope.has_8bit,
+            key=work,
+        )
+
+    def _done(self, job: Job, outcomes: list[Outcome]) -> None:
+        """A transaction is over: one outcome per recipient."""
+        work = job.key
+        assert isinstance(work, Work)
+        work.close()
+        pairs = list(zip(work.indices, outcomes, strict=True))
+        if untried := [index for index, outcome in pairs if not verdict.was_tried(outcome)]:
+            # The session ended before their turn came: the next one begins with them.
+            self.waiting.appendleft(Work(work.item, untried))
+            pairs = [pair for pair in pairs if verdict.was_tried(pair[1])]
+            if not pairs:
+                return
+            self.rounds.split(work.item)
+        outcomes = [outcome for _, outcome in pairs]
+        for outcome in outcomes:
+            if outcome.scope == SENDER and outcome.kind == DEFERRED:
+                self._refused_senders[work.item.envelope.sender] = outcome
+        self.rounds.finished(work.item, pairs, self)
+        for outcome in outcomes:
+            if outcome.scope in (RELAY, MACHINE) and outcome.kind == DEFERRED:
+                self._all_wait(outcome, [])
+                break
+
+    def _all_wait(self, outcome: Outcome, tried: list[Work]) -> None:
+        """The relay takes nothing: what was tried is recorded, the rest waits with the relay's own state."""
+        now = self.rounds.now().wall
+        waiting = [*tried, *self.waiting]
+        self.waiting.clear()
+        wait = self.state.refused(outcome, now, self.rounds.next_backoff)
+        self.rounds.log.relay_down(self.route.key, outcome, len(waiting), wait)
+        for work in tried:
+            self._back(work, outcome)
+        for work in waiting[len(tried) :]:
+            self.rounds.waits(work.item, work.indices, self.state)
+        self.rounds.relay_is_down(self, outcome)
+
+    def _back(self, work: Work, outcome: Outcome) -> None:
+        """One outcome for all recipients of a work."""
+        work.close()
+        self.rounds.finished(work.item, [(index, outcome) for index in work.indices], self)
+
+    def close(self) -> None:
+        """Begin nothing new; what is under way goes on."""
+        self._closing = True
+
+    def abort(self) -> None:
+        """Drop every connection; what was under way comes back as deferred or untried."""
+        for session in list(self._open_sessions):
+            session.abort()
+
+    def forget_verdicts(self) -> None:
+        """Somebody runs the queue, or the configuration changed: try again whatever was refused."""
+        self._refused_senders.clear()
+        self.state.down_until = 0.0

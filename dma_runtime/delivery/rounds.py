@@ -1,0 +1,371 @@
+"""A round: one attempt of every recipient of a message that is due.
+
+An item that is due is split by next hop and handed on; each part comes back through `finished` (it was tried), or
+`waits` (its relay is known to be down). When the last part is back the round is over: what failed is reported to the
+sender in one report, and the item is scheduled again or removed. Deliveries and deferrals are recorded as they come in,
+failures at the end of the round.
+
+- A deferral that made the message older than EXPIRE, by the rules of `policy.retry`, is a failure.
+- An attempt that was asked for (`-q`) keeps the schedule the message had.
+- MACHINE outcomes (no route, no resolver) count for nobody: 60 s, no back-off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+
+from dma_runtime.delivery import local
+from dma_runtime.delivery.queue import Item, Queue, Round
+from dma_runtime.delivery.record import Recorder, Step
+from dma_runtime.delivery.remote import Relay, Work
+from dma_runtime.delivery.settings import Settings
+from dma_runtime.history import attempt_event
+from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, MACHINE, RELAY, Outcome
+from dma_runtime.policy import retry, route, telling
+from dma_runtime.policy.relay import MACHINE_RETRY, RelayState
+from dma_runtime.system import clock, notice, relays
+from dma_runtime.system.maillog import ERR, MailLog
+from dma_runtime.system.secrets import SecretStore
+from dma_runtime.system.spool import Spool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dma_runtime.envelope import Moment
+    from dma_runtime.system.ledger import Event
+
+Pairs = list[tuple[int, Outcome]]
+
+
+class Rounds:
+    """Hands items to relays and mailboxes and takes the outcomes back.
+
+    `had(id)` is called when a message had its attempt (or need not have one); `wake()` when the loop has to look again."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        settings: Settings,
+        log: MailLog,
+        secrets: SecretStore,
+        recorder: Recorder,
+        *,
+        helo: str,
+        had: Callable[[str], None],
+        wake: Callable[[], None],
+        trace: Callable[[str], None] | None = None,
+        now: Callable[[], Moment] = clock.now,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self.queue = queue
+        self.spool: Spool = queue.spool
+        self.settings = settings
+        self.log = log
+        self.secrets = secrets
+        self.recorder = recorder
+        self.helo = helo
+        self.trace = trace
+        self.wake = wake
+        self.now = now
+        self.relays: dict[str, RelayState] = relays.read(self.spool.path)
+        self.without_network = 0  # rounds in a row that failed for want of a network
+        self._standing = bool(notice.current(self.spool.path))
+        self._had = had
+        self._dice = dice
+        self._relays: dict[str, Relay] = {}
+        self._mailboxes = ThreadPoolExecutor(2, thread_name_prefix="mailbox")
+        self._local: set[asyncio.Task[None]] = set()
+
+    # ------------------------------------------------------------ out
+
+    def dispatch(self) -> None:
+        """Begin a round for every item that is due."""
+        moment = self.now()
+        touched: set[str] = set()
+        while (item := self.queue.take(moment.wall)) is not None:
+            self._begin(item, moment.wall, touched)
+        for key in touched:
+            self._relays[key].start()
+
+    def _begin(self, item: Item, now: float, touched: set[str]) -> None:
+        if not item.state.open:
+            # Everything was recorded before a crash, only the removal was not.
+            item.round = Round(False)
+            self._record(item, item.round, [], [], last=True)
+            return
+        groups: dict[str, tuple[route.Route, list[int]]] = {}
+        for index in item.state.open:
+            recipient = item.envelope.recipients[index]
+            found = route.route(recipient.address, self.settings.config)
+            if recipient.refused:
+                found = route.Route(route.REFUSED, "", 0, recipient.refused)
+            groups.setdefault(found.key, (found, []))[1].append(index)
+        item.round = Round(item.forced)
+        item.round.out = len(groups)
+        item.forced = False
+        for key, (found, indices) in groups.items():
+            if found.kind == route.REFUSED:
+                refused = Outcome(FAILED, found.why, status="5.1.2")
+                self.finished(item, [(index, refused) for index in indices])
+            elif found.kind == route.LOCAL:
+                task = asyncio.create_task(self._deliver_locally(Work(item, indices)))
+                self._local.add(task)
+                task.add_done_callback(self._local.discard)
+            else:
+                relay = self._relay(found)
+                if relay.state.waits(now) and not item.round.forced:
+                    self.waits(item, indices, relay.state)
+                else:
+                    relay.add(Work(item, indices))
+                    touched.add(key)
+
+    def _relay(self, found: route.Route) -> Relay:
+        relay = self._relays.get(found.key)
+        if relay is None or relay.route.kind != found.kind:
+            state = self.relays.setdefault(found.key, RelayState())
+            relay = self._relays[found.key] = Relay(found, self, state)
+        return relay
+
+    async def _deliver_locally(self, work: Work) -> None:
+        """One mailbox after the other; the file work waits for locks, so it has threads of its own."""
+        loop = asyncio.get_running_loop()
+        pairs: Pairs = []
+        for index in work.indices:
+            recipient = work.item.envelope.recipients[index]
+            outcome = await loop.run_in_executor(
+                self._mailboxes, local.deliver, self.spool, work.item.id, recipient, self.settings.config
+            )
+            pairs.append((index, outcome))
+        self.finished(work.item, pairs)
+
+    # ------------------------------------------------------------ back
+
+    def finished(self, item: Item, pairs: Pairs, relay: Relay | None = None) -> None:
+        """Recipients of an item were tried."""
+        assert item.round is not None
+        moment = self.now()
+        events: list[Event] = []
+        for outcome, indices in _grouped(pairs):
+            self._count_network(outcome)
+            if outcome.kind == DEFERRED and self._expired(item, indices[0], moment, outcome.answered):
+                outcome = retry.given_up(outcome, self.settings.config.EXPIRE)
+            wait = None
+            if outcome.kind == FAILED:
+                item.round.failures.extend((index, outcome) for index in indices)
+            else:
+                due, backoff = self._next(item, item.round, outcome, indices[0], moment.wall, relay)
+                wait = due - moment.wall if due is not None else None
+                events.append(attempt_event(outcome, indices, moment, due=due, backoff=backoff))
+                if outcome.kind == DELIVERED:
+                    item.round.closed.update(indices)
+            for index in indices:
+                address = item.envelope.recipients[index].address
+                self.log.outcome(item.envelope, address, outcome, moment.wall - item.envelope.accepted_at, wait)
+                self._tell(outcome, relay, item.envelope.sender, address)
+        self._part_is_back(item, item.round, events)
+
+    def _expired(
+        self, item: Item, index: int, moment: Moment, answered: bool, state: RelayState | None = None
+    ) -> bool:
+        expire = self.settings.config.EXPIRE
+        return retry.expired(item.envelope, item.state, index, moment, expire, answered=answered, relay=state)
+
+    def _tell(self, outcome: Outcome, relay: Relay | None, sender: str, address: str) -> None:
+        """The operator hears of what needs somebody, once, and no more of it when mail flows."""
+        where = relay.route.key if relay is not None else ""
+        if outcome.kind == DELIVERED:
+            if self._standing:
+                notice.withdraw(self.spool.path, telling.flowing(where, sender=sender, address=address))
+                self._standing = bool(notice.current(self.spool.path))
+        elif (found := telling.of_outcome(outcome, where, self.now().wall, sender=sender, address=address)) is not None:
+            self.raise_notice(found)
+
+    def raise_notice(self, found: telling.Notice | None) -> None:
+        """Let it stand; what is news is logged."""
+        if found is None:
+            return
+        self._standing = True
+        if notice.raise_(self.spool.path, found):
+            self.log.operator(telling.log_line(found))
+
+    def look_at_age(self) -> None:
+        """Mail that waits for more than a day, and what is kept as failed, is told."""
+        now = self.now().wall
+        waiting = [item.envelope.accepted_at for item in self.queue.items.values() if item.state.open]
+        kept = sum(1 for item in self.queue.items.values() if not item.state.open) + len(self.queue.broken)
+        for subject, found in (
+            (telling.AGE, telling.of_age(min(waiting, default=None), now)),
+            (telling.STUCK, telling.of_stuck(kept, now)),
+        ):
+            if found is not None:
+                self.raise_notice(found)
+            elif self._standing:
+                notice.withdraw(self.spool.path, [subject])
+
+    def split(self, item: Item) -> None:
+        """A part comes back in two: some of its recipients still wait for their turn."""
+        assert item.round is not None
+        item.round.out += 1
+
+    def _count_network(self, outcome: Outcome) -> None:
+        self.without_network = self.without_network + 1 if outcome.scope == MACHINE else 0
+
+    def _next(
+        self, item: Item, round: Round, outcome: Outcome, index: int, now: float, relay: Relay | None  # noqa: A002 its name
+    ) -> tuple[float | None, float]:
+        """(time of the next attempt, its back-off); (None, 0) when there is none."""
+        if outcome.kind != DEFERRED:
+            return None, 0.0
+        before = item.state.recipients[index]
+        if outcome.scope == MACHINE:
+            return now + MACHINE_RETRY, before.backoff
+        if round.forced and before.next_attempt > now:
+            return before.next_attempt, before.backoff
+        if outcome.scope == RELAY and relay is not None and relay.state.waits(now):
+            return relay.state.down_until, relay.state.backoff
+        backoff = self.next_backoff(before.backoff)
+        return now + backoff, backoff
+
+    def waits(self, item: Item, indices: list[int], state: RelayState) -> None:
+        """Recipients were not tried, their relay takes no mail at present."""
+        assert item.round is not None
+        moment = self.now()
+        for index in indices:
+            if self._expired(item, index, moment, False, state):
+                last = Outcome(DEFERRED, state.text, code=state.code, stage=state.stage)
+                item.round.failures.append((index, retry.given_up(last, self.settings.config.EXPIRE)))
+            else:
+                item.round.waiting[index] = state.down_until
+        self._part_is_back(item, item.round, [])
+
+    def _part_is_back(self, item: Item, round: Round, events: list[Event]) -> None:  # noqa: A002 its name
+        round.out -= 1
+        failures: Pairs = []
+        if round.out == 0:
+            failures, round.failures = round.failures, []
+            round.closed.update(index for index, _ in failures)
+        last = round.out == 0 and round.closed.issuperset(item.state.open)
+        if events or failures:
+            self._record(item, round, events, failures, last=last)
+        elif round.out == 0 and round.steps == 0:
+            self._over(item, round)
+
+    def _record(self, item: Item, round: Round, events: list[Event], failures: Pairs, *, last: bool) -> None:  # noqa: A002
+        round.steps += 1
+        self.recorder.add(Step(item, events, failures, last))
+
+    def applied(self, step: Step) -> None:
+        """A step is safe on disk: the index follows."""
+        item = step.item
+        assert item.round is not None
+        item.round.steps -= 1
+        if step.error:
+            self.log.write(ERR, step.error, item.id)
+        else:
+            for event in step.events:
+                item.state.apply(event)
+        if step.returned is not None:
+            if step.returned.id:
+                self.log.bounced(item.envelope, step.returned.id)
+                self.queue.add(step.returned.id)
+                self.wake()
+            elif step.returned.dropped:
+                self.log.info(step.returned.dropped, item.id)
+            elif step.returned.why:
+                self.log.undeliverable(item.envelope, step.returned.why)
+        if step.removed:
+            self.queue.forget(item)
+            self._had(item.id)
+            self.wake()
+        elif item.round.out == 0 and item.round.steps == 0:
+            self._over(item, item.round)
+
+    def _over(self, item: Item, round: Round) -> None:  # noqa: A002 its name
+        """The round is over and the item stays: when is it due again?"""
+        item.round = None
+        state, now = item.state, self.now().wall
+        dues = [max(state.recipients[index].next_attempt, round.waiting.get(index, 0.0)) for index in state.open]
+        if dues and not state.held:
+            # A result that could not be recorded leaves a time in the past; the pause keeps that from becoming a loop.
+            self.queue.schedule(item, max(min(dues), now + 1))
+        self._had(item.id)
+        self.wake()
+
+    def gone(self, item: Item) -> None:
+        """Its file is not there any more: somebody removed it by hand."""
+        self.log.info("the message has gone from the spool", item.id)
+        item.round = None
+        self.queue.forget(item)
+        self._had(item.id)
+
+    def damaged(self, item: Item, problem: str) -> None:
+        """Its file cannot be trusted: in sight, never sent."""
+        self.log.undeliverable(item.envelope, problem)
+        item.round = None
+        self.queue.forget(item)
+        self.queue.broken[item.id] = problem
+        self._had(item.id)
+
+    # ------------------------------------------------------------ what relays tell
+
+    def next_backoff(self, last: float) -> float:
+        return retry.next_backoff(last, self.settings.config.RETRY, self._dice)
+
+    def relay_is_down(self, relay: Relay, outcome: Outcome) -> None:
+        self.keep_relays()
+        self._tell(outcome, relay, "", "")
+
+    def relay_works(self) -> None:
+        self.keep_relays()
+
+    def keep_relays(self) -> None:
+        relays.write(self.spool.path, self.relays)
+
+    def slept(self) -> None:
+        """The machine was asleep: connections are gone whatever they look like."""
+        for relay in self._relays.values():
+            relay.abort()
+
+    async def close(self, grace: float) -> None:
+        """Begin nothing new; wait until what is under way is over, at most `grace` seconds."""
+        for relay in self._relays.values():
+            relay.close()
+        tasks = [task for relay in self._relays.values() for task in relay.sessions] + list(self._local)
+        if tasks:
+            await asyncio.wait(tasks, timeout=grace)
+        for relay in self._relays.values():
+            relay.abort()
+        self._mailboxes.shutdown(wait=False)
+
+    def bug(self, error: BaseException) -> None:
+        """Something of ours failed: say so where it can be found, lose nothing."""
+        text = "".join(traceback.format_exception(error))
+        self.log.write(ERR, f"internal error, please report it: {text[-1500:]}")
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._local) or any(relay.busy for relay in self._relays.values()) or self.recorder.busy
+
+    def try_all(self) -> None:
+        """Somebody runs the queue or the configuration changed: no relay's verdict holds any more."""
+        for relay in self._relays.values():
+            relay.forget_verdicts()
+        for state in self.relays.values():
+            state.down_until = 0.0
+
+
+def _grouped(pairs: Pairs) -> list[tuple[Outcome, list[int]]]:
+    """Recipients with the same outcome share one event."""
+    groups: list[tuple[Outcome, list[int]]] = []
+    for index, outcome in pairs:
+        for known, indices in groups:
+            if known is outcome or known == outcome:
+                indices.append(index)
+                break
+        else:
+            groups.append((outcome, [index]))
+    return groups

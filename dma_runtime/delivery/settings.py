@@ -1,0 +1,84 @@
+"""What the owner works by, read again when it changes: dma.conf, auth.conf, the secrets, our names.
+
+A changed configuration frees the queue: whoever corrects a relay or a password need not tell the daemon. A file that
+has become unusable does not stop what worked: the last sound configuration stays, with one warning.
+"""
+
+from __future__ import annotations
+
+import os
+
+from dma_runtime import authconf, config
+from dma_runtime.errors import ConfigError, DmaError
+from dma_runtime.system.maillog import MailLog
+
+Signature = tuple[int, int, int] | None
+
+
+class Settings:
+    """`config` is always sound. `logins` are those of auth.conf; `auth_problem` says why they cannot be read, "" if they can."""
+
+    def __init__(self, found: config.Config, log: MailLog) -> None:
+        self.config = found.sound()
+        self.log = log
+        self.logins = authconf.AuthFile("")
+        self.auth_problem = ""
+        self._conf_seen = _signature(found.source)
+        self._auth_seen: Signature = None
+        self._read_logins()
+
+    def refresh(self) -> bool:
+        """Look at the files; True when one has changed and is in force now."""
+        changed = False
+        source = self.config.source
+        if source and (seen := _signature(source)) != self._conf_seen:
+            self._conf_seen = seen
+            changed = self._read_config(source)
+        if self.config.AUTHPATH and _signature(self.config.AUTHPATH) != self._auth_seen:
+            self._read_logins()
+            changed = True
+        return changed
+
+    def _read_config(self, source: str) -> bool:
+        try:
+            found = config.load(source)
+            found.source = source  # a file that went away is looked for again
+            if self.config.user_mode:
+                # The directories of user mode do not move while a queue is being worked on.
+                found.user_mode = True
+                for name in ("SPOOLDIR", "AUTHPATH"):
+                    found.values.setdefault(name, getattr(self.config, name))
+            self.config = found.sound()
+        except (ConfigError, DmaError) as error:
+            self.log.warning(f"{error.text}; the configuration read before stays in force")
+            return False
+        for warning in found.warnings:
+            self.log.warning(warning)
+        self._read_logins()
+        return True
+
+    def _read_logins(self) -> None:
+        path = self.config.AUTHPATH
+        self.auth_problem = ""
+        self.logins = authconf.AuthFile(path or "")
+        if not path:
+            return
+        self._auth_seen = _signature(path)
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                self.logins = authconf.parse(file.read(), path)
+        except FileNotFoundError:
+            # In user mode the path is a default; otherwise somebody named a file that is not there.
+            self.auth_problem = "" if "AUTHPATH" not in self.config.lines else f"auth file `{path}' does not exist"
+        except OSError as error:
+            self.auth_problem = f"can not open auth file `{path}': {error.strerror}"
+        for problem in self.logins.problems:
+            self.log.warning(problem.text)
+
+
+def _signature(path: str) -> Signature:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size

@@ -1,0 +1,66 @@
+"""A tenure: take the spool's lock, serve, give it back, and look once more for what came in meanwhile.
+
+The last look is what makes hand-over safe: a submitter who found the lock taken and nobody listening relies on it
+(hard-parts.md, Spool, "Who owns it").
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from dma_runtime.config import Config
+from dma_runtime.delivery.owner import Goal, Owner
+from dma_runtime.system.maillog import MailLog
+from dma_runtime.system.ownership import Ownership, ask
+from dma_runtime.system.spool import Spool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def hold(
+    spool: Spool,
+    config: Config,
+    log: MailLog,
+    goal: Goal,
+    *,
+    helo: str,
+    trace: Callable[[str], None] | None = None,
+) -> Owner | None:
+    """Own the spool until the goal is reached. None when somebody else owns it; else the last owner, with its queue.
+
+    Raises ConfigError for an unsound configuration, CannotSpool, OSError.
+    """
+    served: Owner | None = None
+    while (ownership := Ownership.take(spool)) is not None:
+        try:
+            owner = Owner(ownership, spool, config, log, helo=helo, trace=trace)
+            asyncio.run(owner.serve(goal))
+            served = owner
+        finally:
+            ownership.release()
+        known = owner.queue.items.keys() | owner.queue.broken.keys()
+        if owner.stopping or owner.foreign or not set(spool.ids()) - known:
+            break
+        # Something came in between the last look and the release: nobody else may know of it.
+        goal = Goal(resident=goal.resident, once=goal.once, run=goal.once, due_only=True)
+    return served
+
+
+def request(
+    spool: Spool, config: Config, log: MailLog, question: dict[str, object], *, helo: str, timeout: float
+) -> dict[str, object]:
+    """One request of `delivery.control`, answered by the owner, or, when nobody owns the spool, by one we are for the moment.
+
+    Raises what `hold` raises, and TimeoutError when the owner does not answer.
+    """
+    while True:
+        if (ownership := Ownership.take(spool)) is not None:
+            try:
+                owner = Owner(ownership, spool, config, log, helo=helo)
+                return asyncio.run(owner.answer_once(question))
+            finally:
+                ownership.release()
+        if (answer := ask(spool, question, timeout=timeout)) is not None:
+            return answer
