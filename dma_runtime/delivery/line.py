@@ -43,8 +43,17 @@ def _nothing() -> None:
     """Nobody is interested."""
 
 
+def _go_on() -> str:
+    """Nobody objects."""
+    return ""
+
+
 class Line:
-    """The owner of a Wire. `on_turn` is called after each batch of replies, and when the wire takes bytes again."""
+    """The owner of a Wire.
+
+    `on_reply` is called after each reply; why it wants the conversation to end, or "". `on_turn` is called after each
+    batch of replies, and when the wire takes bytes again; `on_failed` once, at the end.
+    """
 
     def __init__(self, timeouts: Timeouts, trace: Trace | None) -> None:
         self.engine = Engine()
@@ -52,6 +61,7 @@ class Line:
         self.wire: Wire | None = None
         self.failed = ""
         self.failed_reply: Reply | None = None
+        self.on_reply: Callable[[], str] = _go_on
         self.on_turn: Callable[[], None] = _nothing
         self.on_failed: Callable[[], None] = _nothing
         self._trace = trace
@@ -128,6 +138,10 @@ class Line:
         self._since = self._loop.time()
         try:
             self.engine.feed(data)
+            while self.engine.answer_one():
+                if why := self.on_reply():
+                    self.fail(why)
+                    return
         except Unexpected as fault:
             self.failed_reply = fault.reply
             if self._trace is not None:

@@ -59,6 +59,7 @@ class Session:
         self.messages = 0
         wire = line.wire
         self.tls = wire.tls.description if wire is not None and wire.tls is not None else ""
+        self.resumed = wire is not None and wire.tls is not None and wire.tls.resumed
         self._line = line
         self._engine = line.engine
         self._closing = False  # nothing new is started
@@ -66,6 +67,7 @@ class Session:
         self._domains: set[str] = set()
         self._senders: set[str] = set()  # a message of theirs went through here
         self._speculate = True
+        self._last_job = False  # what was pulled is still sent, nothing else
         self._needs_reset = False
         self._flight: deque[Part] = deque()  # begun and not over, oldest first
         self._unanswered = 0  # bytes of their bodies
@@ -74,6 +76,7 @@ class Session:
         self._next_job: Callable[[], Job | None] | None = None
         self._done: Callable[[Job, list[Outcome]], None] | None = None
         self._finished: asyncio.Future[None] | None = None
+        line.on_reply = self._replied
         line.on_turn = self._turn
         line.on_failed = self._end
 
@@ -128,15 +131,12 @@ class Session:
     # ------------------------------------------------------------ turning replies into the next write
 
     def _turn(self) -> None:
-        """A batch of replies was read, or the wire takes bytes again: settle what is over, send what may be sent."""
+        """A batch of replies was read, or the wire takes bytes again: send what may be sent."""
         if self._finished is None or self._finished.done():
             return
         try:
-            fatal = self._settle_replies()
-            if fatal:
-                self._line.fail(fatal)
-                return
             self._pump()
+            self._settle()  # a body that could not be read may leave nothing to wait for
             if not self._flight and not self._line.failed and (self._closing or self._next_job is None):
                 while self._backlog:  # the session ends, the rest of a split job is for another
                     self._hand_back(self._backlog.popleft())
@@ -144,7 +144,15 @@ class Session:
         except Exception as bug:  # the caller's callbacks run here; their exception belongs to the caller of run
             self._crash(bug)
 
-    def _settle_replies(self) -> str:
+    def _replied(self) -> str:
+        """One reply was read: settle what is over before the next is looked at. Why the session ends, or ""."""
+        try:
+            return self._settle()
+        except Exception as bug:  # as in _turn
+            self._crash(bug)
+            return ""
+
+    def _settle(self) -> str:
         """Hand over what is complete, in order. Returns why the connection cannot be used any more, or ""."""
         flight = self._flight
         while flight:
@@ -154,6 +162,8 @@ class Session:
                 return head.fatal
             if head.closing is not None:
                 return f"the relay closes: {head.closing.text}"
+            if head.refused_whole:
+                self._speculate = False
             if not head.over:
                 return ""
             part = flight.popleft()
@@ -168,8 +178,6 @@ class Session:
         if over.delivered:
             self._accepted += 1
             self._senders.add(part.work.job.sender)
-        if over.refused_whole:
-            self._speculate = False
         if not self._flight:
             self._needs_reset = not over.clean
         again: list[int] = []
@@ -299,7 +307,7 @@ class Session:
                         return False
         except Exception as error:  # whatever the spool or the conversion ran into
             self._unreadable(part, error)
-            return False
+            return True
         if now.chunking:
             self._end_of_message(now, command.LAST, b"", out)
         else:
@@ -313,7 +321,6 @@ class Session:
         assert now is not None
         part.error = f"the message could not be read: {error}"
         part.body = None
-        self._current = None
         if now.chunking:
             now.withdraw()  # RSET, with the next message's group, makes the relay forget it
         else:
@@ -330,15 +337,15 @@ class Session:
             if not self._engine.may_send() or len(flight) >= WINDOW_COUNT or self._unanswered >= WINDOW_BYTES:
                 return None
         while not self._backlog:
-            if self._next_job is None:
+            if self._last_job:
+                self._closing = True
+            if self._closing or self._next_job is None:
                 return None
             job = self._next_job()
             if job is None:
                 self._next_job = None
                 return None
             self._take(job)
-            if self._closing:
-                return None
         part = self._backlog.popleft()
         work, capabilities = part.work, self.capabilities
         part.transaction = Transaction(
@@ -366,8 +373,9 @@ class Session:
             elif not speakable(address):
                 work.outcomes[index] = verdict.unspeakable(relay=self.peer)
             elif not self._domain_fits(address):
-                work.outcomes[index] = verdict.untried("the relay takes no further domain in this session", relay=self.peer)
-                self._closing = True
+                text = "the relay takes no further domain in this session"
+                work.outcomes[index] = verdict.untried(text, relay=self.peer)
+                self._last_job = True
             else:
                 fitting.append(index)
         most = self.capabilities.rcptmax or len(fitting) or 1  # RFC 9422 4.2

@@ -80,7 +80,7 @@ class Target:
         return f"Target({self.host}:{self.port}{user})"
 
 
-class _NoTls(Exception):
+class NoTls(Exception):
     """The TLS handshake failed; the text says why."""
 
 
@@ -112,8 +112,8 @@ async def sign_on(
         line = Line(limits, trace)
         line.wire = await net.wire(sock, line)
         try:
-            return line, await _dialogue(line, target, helo, peer, want_tls), peer
-        except _NoTls as error:
+            return line, await converse(line, target, helo, peer, want_tls), peer
+        except NoTls as error:
             line.fail(str(error))
             if target.tls.level != tls.OPPORTUNISTIC:
                 raise Refused(_tls_outcome(str(error), target, peer)) from None
@@ -132,8 +132,8 @@ async def sign_on(
     raise refused
 
 
-async def _dialogue(line: Line, target: Target, helo: str, peer: str, want_tls: bool) -> Handshake:
-    """Greeting to AUTH on a connected line. Raises Refused and _NoTls."""
+async def converse(line: Line, target: Target, helo: str, peer: str, want_tls: bool) -> Handshake:
+    """Greeting to AUTH on a line whose wire is up. Raises Refused and NoTls."""
     policy, limits = target.tls, line.timeouts
     assert line.wire is not None
     if policy.implicit and want_tls:
@@ -143,7 +143,8 @@ async def _dialogue(line: Line, target: Target, helo: str, peer: str, want_tls: 
         want_tls=want_tls,
         must_tls=policy.level == tls.REQUIRED,
         encrypted=policy.implicit and want_tls,
-        login=target.login,
+        # TLS was opportunistic and broke: what follows goes in clear, and a login does not.
+        login=target.login if want_tls or policy.level != tls.OPPORTUNISTIC else None,
         clear_login=policy.clear_login,
     )
     # A port that waits for our TLS says nothing at all; RFC 5321's five minutes would only hide that.
@@ -188,14 +189,16 @@ async def _dialogue(line: Line, target: Target, helo: str, peer: str, want_tls: 
 
 
 async def _upgrade(line: Line, target: Target) -> None:
-    """TLS on the wire. Raises _NoTls."""
+    """TLS on the wire. Raises NoTls."""
     policy = target.tls
     try:
         layer = CONTEXTS.layer(
             target.host, target.port, policy.verify, fingerprint=policy.fingerprint, certfile=policy.certfile
         )
     except (tlswrap.BadClientCertificate, ValueError) as error:
-        raise _NoTls(str(error)) from None
+        stage = command.S_CONNECT if policy.implicit else command.S_STARTTLS
+        hint = "Mend CERTFILE in dma.conf."
+        raise Refused(verdict.refusal(stage, str(error), relay=target.host, hint=hint)) from None
     done: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
     assert line.wire is not None
 
@@ -205,14 +208,14 @@ async def _upgrade(line: Line, target: Target) -> None:
 
     line.on_failed = lambda: tell(line.failed)
     if line.failed:
-        raise _NoTls(line.failed)
+        raise NoTls(line.failed)
     line.wire.start_tls(layer, tell)
     try:
         why = await asyncio.wait_for(done, line.timeouts.tls)
     except TimeoutError:
         why = f"no answer to the TLS handshake within {line.timeouts.tls:g} seconds"
     if why is not None:
-        raise _NoTls(why)
+        raise NoTls(why)
     if line.tracing:
         line.show(f"-- {layer.description}")
 

@@ -9,8 +9,8 @@ Rules:
   the end of a message is not such a verb, so the next MAIL rides behind the final dot.
 - A reply nobody waits for is a fault of the server (`Unexpected`), a notice that it closes (421) included.
 
-Who asked is told by calling `answer(verb, reply)`, in order, each before the next reply is even parsed: so nothing
-depends on how the bytes were cut.
+Who asked is told by calling `answer(verb, reply)`, in order, each before the next reply is even parsed. Who drives the
+engine may stop between two of them; so nothing depends on how the bytes were cut.
 """
 
 from __future__ import annotations
@@ -69,11 +69,16 @@ class Engine:
         return self._parser.surplus
 
     def feed(self, data: bytes) -> None:
-        """Bytes from the server. Raises BadReply and Unexpected, after all replies before the fault were handed out."""
-        parser, pending = self._parser, self._pending
-        parser.feed(data)
-        while (reply := parser.next()) is not None:
-            if not pending:
-                raise Unexpected(reply)
-            verb, answer = pending.popleft()
-            answer(verb, reply)
+        """Bytes from the server; `answer_one` hands out what they hold."""
+        self._parser.feed(data)
+
+    def answer_one(self) -> bool:
+        """Hand the next whole reply to who waits for it. False: more bytes are needed. Raises BadReply and Unexpected."""
+        reply = self._parser.next()
+        if reply is None:
+            return False
+        if not self._pending:
+            raise Unexpected(reply)
+        verb, answer = self._pending.popleft()
+        answer(verb, reply)
+        return True

@@ -217,7 +217,7 @@ class Handshake:
             return Refuse(command.S_AUTH, None, str(self._stuck))
         assert self._current is not None
         try:
-            challenge = a2b_base64(reply.lines[-1][4:].strip())
+            challenge = a2b_base64(reply.lines[-1][4:].strip(), strict_mode=True)
         except (BadBase64, ValueError):
             return self._cancel(sasl.Stuck("the relay's challenge is not base64"))
         try:

@@ -13,12 +13,10 @@ that only bounds memory. Follows RFC 5321 4.2, 4.2.1 and RFC 2034 (enhanced stat
 
 from __future__ import annotations
 
+from dma_runtime.shown import escape
+
 LINE_LIMIT = 8192  # bytes of one line
 REPLY_LIMIT = 65536  # bytes of one reply, all its lines
-
-# Control characters never reach a log, a terminal or a report as they are (hard-parts.md, Meaning of failures).
-_ESCAPED = {n: f"\\x{n:02x}" for n in (*range(0x20), *range(0x7F, 0xA0)) if n != 9} | {9: " "}
-
 
 class BadReply(Exception):
     """The server said something that is not SMTP; the text says what, fit for a log line."""
@@ -40,12 +38,12 @@ class Reply:
     @property
     def text(self) -> str:
         """The full reply, codes included, lines joined by newlines; undecodable bytes and controls escaped."""
-        return "\n".join([shown(line) for line in self.lines])
+        return "\n".join([readable(line) for line in self.lines])
 
     @property
     def words(self) -> list[str]:
         """The text of each line without its code."""
-        return [shown(line[4:]) for line in self.lines]
+        return [readable(line[4:]) for line in self.lines]
 
     @property
     def status(self) -> str:
@@ -61,10 +59,10 @@ class Reply:
         return f"Reply({self.text!r})"
 
 
-def shown(line: bytes) -> str:
+def readable(line: bytes) -> str:
     """Bytes of a server made fit for people."""
     text = line.decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else text.translate(_ESCAPED)
+    return text if text.isprintable() else "".join(c if c.isprintable() else escape(c) for c in text)
 
 
 def reply(text: str) -> Reply:
@@ -103,22 +101,22 @@ class ReplyParser:
             end = data.find(b"\n", start)
             if end < 0:
                 if len(data) - start > LINE_LIMIT:
-                    raise BadReply(f"a line longer than {LINE_LIMIT} bytes: {shown(data[start : start + 60])}...")
+                    raise BadReply(f"a line longer than {LINE_LIMIT} bytes: {readable(data[start : start + 60])}...")
                 return None
             line = data[start : end - 1] if end > start and data[end - 1] == 13 else data[start:end]
             self._at = end + 1
             mark = line[3:4]
             if not line[:3].isdigit() or mark not in (b" ", b"-", b"") or len(line) < 3 or not 50 <= line[0] <= 53:
-                raise BadReply(f"not an SMTP reply: {shown(line[:120])}")
+                raise BadReply(f"not an SMTP reply: {readable(line[:120])}")
             self._size += len(line)
             if len(line) > LINE_LIMIT or self._size > REPLY_LIMIT:
-                raise BadReply(f"a reply longer than {REPLY_LIMIT} bytes: {shown(line[:60])}...")
+                raise BadReply(f"a reply longer than {REPLY_LIMIT} bytes: {readable(line[:60])}...")
             if not self._lines:
                 if mark != b"-":
                     self._size = 0
                     return Reply(int(line[:3]), [line])
             elif line[:3] != self._lines[0][:3]:
-                raise BadReply(f"a reply whose code changes: {shown(self._lines[0][:60])} / {shown(line[:60])}")
+                raise BadReply(f"a reply whose code changes: {readable(self._lines[0][:60])} / {readable(line[:60])}")
             self._lines.append(line)
             if mark != b"-":
                 lines, self._lines, self._size = self._lines, [], 0

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import threading
 
@@ -39,6 +40,8 @@ STAGGER = 0.25  # seconds before the next address is tried beside the first (RFC
 # (family, address as the socket wants it)
 Address = tuple[int, tuple[str, int] | tuple[str, int, int, int]]
 Found = tuple[int, int, int, str, tuple[object, ...]]  # as getaddrinfo says it
+
+_NO_ROUTE = (errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL)
 
 
 class NoAddress(Exception):
@@ -143,10 +146,10 @@ async def connect(addresses: list[Address], within: float) -> tuple[socket.socke
         for task in tried:
             task.add_done_callback(_close_late)
             task.cancel()
-    silent = f"no answer within {within:g} seconds"
-    errors += [(address, TimeoutError(errno.ETIMEDOUT, silent)) for address in tried.values()]
-    texts = [f"{_shown(address)}: {error.strerror or error}" for address, error in errors]
-    no_route = all(error.errno in (errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL) for _, error in errors)
+    # asyncio puts its own words into strerror; the number says it better.
+    texts = [f"{_shown(address)}: {os.strerror(error.errno) if error.errno else error}" for address, error in errors]
+    texts += [f"{_shown(address)}: no answer within {within:g} seconds" for address in tried.values()]
+    no_route = not tried and all(error.errno in _NO_ROUTE for _, error in errors)
     spoke = any(error.errno == errno.ECONNREFUSED for _, error in errors)
     raise NoConnection("; ".join(texts), no_route, spoke)
 
