@@ -26,7 +26,7 @@ class Progress:
     answers: tries that a relay or resolver answered; answering: awake seconds between the first and the last of them, as
     far as they can be known. next_attempt: wall clock, 0.0 at once. backoff: seconds of the last step. last: outcome."""
 
-    __slots__ = ("_boot", "_heard", "answering", "answers", "attempts", "backoff", "last", "next_attempt", "state")
+    __slots__ = ("_boot", "_heard", "_tried", "answering", "answers", "attempts", "backoff", "last", "next_attempt", "state")
 
     def __init__(self) -> None:
         self.state = QUEUED
@@ -38,6 +38,13 @@ class Progress:
         self.last: Outcome | None = None
         self._heard = 0.0  # awake clock of the last answer
         self._boot = ""
+        self._tried = Moment(0.0)
+
+    def rebase(self, now: Moment) -> None:
+        """Keep the wait of the last attempt as long as it was meant, though the wall clock was set since."""
+        if self.next_attempt:
+            wait = self.next_attempt - self._tried.wall
+            self.next_attempt = now.wall + max(0.0, wait - elapsed(self._tried, now))
 
     def heard(self, moment: Moment) -> None:
         """A relay or resolver answered. Time across a reboot is not counted: nobody knows how long we were awake."""
@@ -95,18 +102,31 @@ class State:
             progress.attempts += outcome.scope != MACHINE
             progress.next_attempt = _number(event.get("next"))
             progress.backoff = _number(event.get("backoff"))
+            progress._tried = moment
             if outcome.answered:
                 progress.heard(moment)
             if outcome.kind in (DELIVERED, FAILED) and index in self.open:
                 self.open.remove(index)
 
 
-def fold(envelope: Envelope, events: list[Event]) -> State:
-    """The state after `events`, oldest first."""
+def fold(envelope: Envelope, events: list[Event], now: Moment | None = None) -> State:
+    """The state after `events`, oldest first. With `now`, waits are as long as they were meant even if the wall clock was
+    set, or the machine restarted with another, since they began."""
     state = State(envelope)
     for event in events:
         state.apply(event)
+    if now is not None:
+        for index in state.open:
+            state.recipients[index].rebase(now)
     return state
+
+
+def elapsed(since: Moment, until: Moment) -> float:
+    """Seconds from one moment to a later one: by the clock that runs through suspend within one boot, else by the wall
+    clock, which counts as nothing when it went backwards."""
+    if since.boot and since.boot == until.boot:
+        return max(0.0, until.up - since.up)
+    return max(0.0, until.wall - since.wall)
 
 
 def attempt_event(

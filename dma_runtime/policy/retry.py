@@ -1,6 +1,7 @@
 """When to try again, and when to give up. Pure: clock and dice are arguments.
 
-- Back-off is C dma's (dma.c:341-400): 5 minutes, then 1.5 times the last plus up to once the last by chance, 3 hours at most.
+- Back-off is C dma's (dma.c:341-400): 5 minutes, then 1.5 times the last plus up to once the last by chance; at most
+  3 hours.
 - Age alone never ends a message. It expires when it is older than EXPIRE *and* at least `ANSWERS` attempts got an answer
   from a relay or resolver, the last at least an hour of awake time after the first (hard-parts.md, Time). A laptop that
   slept through five days, or a clock set wrong, bounces nothing.
@@ -44,7 +45,14 @@ def age(envelope: Envelope, state: State, now: Moment) -> float:
 
 
 def expired(
-    envelope: Envelope, state: State, index: int, now: Moment, expire: float, *, answered: bool, relay: RelayState | None = None
+    envelope: Envelope,
+    state: State,
+    index: int,
+    now: Moment,
+    expire: float,
+    *,
+    answered: bool,
+    relay: RelayState | None = None,
 ) -> bool:
     """Whether recipient `index` is to be given up after the attempt at `now`; `answered`: that attempt got an answer.
 

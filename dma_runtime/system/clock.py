@@ -31,7 +31,7 @@ def stamp(envelope: Envelope) -> None:
 
 def _boot() -> str:
     """A name for this boot of the machine; "" where the kernel gives none. It does not change while we run."""
-    global _known  # noqa: PLW0603 read once a process
+    global _known  # read once a process
     if _known is None:
         try:
             fd = os.open(BOOT_ID, os.O_RDONLY | os.O_CLOEXEC)
