@@ -232,12 +232,13 @@ def _for_programs(fate: Fate, mailname: str, retry_until: float | None) -> bytes
 
 
 def _status(fate: Fate, retry_until: float | None) -> str:
-    """RFC 3463: the server's own triple if it is one of the right class, else the least that is known."""
+    """RFC 3463: the server's own triple if its class fits what happened, else the least that is known."""
     outcome = fate.outcome
-    temporary = retry_until is not None or bool(fate.given_up_after) or outcome.kind == DEFERRED
+    temporary = retry_until is not None or outcome.kind == DEFERRED or 400 <= outcome.code < 500
+    # An address that was given up keeps the class of its last answer.
+    classes = "4" if retry_until is not None else "5" if outcome.code >= 500 else "45"
     parts = outcome.status.split(".")
-    whole = len(parts) == 3 and all(p.isascii() and p.isdigit() and len(p) <= 3 for p in parts)
-    if whole and parts[0] in (("4", "5") if fate.given_up_after else ("4",) if temporary else ("5",)):
+    if len(parts) == 3 and parts[0] in [*classes] and all(p.isascii() and p.isdigit() and len(p) <= 3 for p in parts):
         return outcome.status
     if fate.given_up_after:
         return "4.4.7"  # RFC 3463 3.5: delivery time expired

@@ -1,0 +1,132 @@
+"""Local delivery in user mode: one message into the mailbox of the queue's owner, and of nobody else.
+
+- The mailbox is `/var/mail/LOGIN` if we may write there (a directory of that name is a Maildir), else `~/Maildir`.
+- A recipient who is somebody else is FAILED: nobody but his own process may write his mailbox.
+- A full disk, a quota, a lock that is held: DEFERRED. What lies at the mailbox's place and is none (a link, a FIFO,
+  another's file): DEFERRED, and the operator is told; no server answered, so such mail does not expire.
+- DELIVERED only when the mailbox is synced (`system.mbox`, `system.maildir`).
+
+`deliver` blocks (locks are waited for, at most 30 s; syncs) and belongs into a worker thread. It raises nothing but what
+the spool raises for the message itself (BrokenMessage, FileNotFoundError).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pwd
+import stat
+import time
+
+from dma_runtime.config import home_directory
+from dma_runtime.message import mboxrd
+from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, Outcome
+from dma_runtime.system import identity, maildir, mbox
+from dma_runtime.system.fs import REAL, FileSystem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dma_runtime.config import Config
+    from dma_runtime.envelope import Recipient
+    from dma_runtime.system.spool import Spool, StoredMessage
+
+MAILDROP = "/var/mail"
+CHUNK = 65536
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def deliver(
+    spool: Spool,
+    id: str,  # noqa: A002 the field's name
+    recipient: Recipient,
+    config: Config,
+    *,
+    maildrop: str = MAILDROP,
+    home: str | None = None,
+    wait: float = mbox.WAIT,
+    fs: FileSystem = REAL,
+) -> Outcome:
+    """Deliver message `id` to the local `recipient`; `home` is that of the owner, by default the one of this process."""
+    uid = os.geteuid()
+    login = identity.login_name(uid, {})
+    name = recipient.address.rpartition("@")[0] or recipient.address
+    account = identity.account(name)
+    if not account:
+        return Outcome(FAILED, f"there is no user {name} here", status="5.1.1")
+    if account != login and pwd.getpwnam(account).pw_uid != uid:
+        text = f"this queue belongs to {login} and delivers to no other user's mailbox"
+        return Outcome(FAILED, text, status="5.7.1")
+    if home is None:
+        home = home_directory(uid, dict(os.environ))
+    kind, path = mailbox_of(account, home, maildrop)
+    if not path:
+        text = f"no mailbox to deliver to: {maildrop}/{account} can not be written and there is no home directory"
+        return Outcome(DEFERRED, text, status="4.2.1", tell=True, hint=f"make {maildrop}/{account}, owned by {account}")
+    stored = spool.open(id)
+    try:
+        return _store(stored, recipient, config, kind, path, uid, wait, fs)
+    finally:
+        stored.close()
+
+
+def mailbox_of(login: str, home: str, maildrop: str = MAILDROP) -> tuple[str, str]:
+    """(`mbox` or `maildir`, path); the path is "" when there is no place at all."""
+    path = f"{maildrop}/{login}"
+    try:
+        found = os.lstat(path).st_mode
+        if stat.S_ISDIR(found):
+            return "maildir", path
+        # A link or a FIFO is not passed over in silence: mbox refuses it, and the operator hears of it.
+        usable = not stat.S_ISREG(found) or os.access(path, os.R_OK | os.W_OK, effective_ids=True)
+    except OSError:
+        usable = os.access(maildrop, os.W_OK | os.X_OK, effective_ids=True)
+    if usable:
+        return "mbox", path
+    return "maildir", f"{home}/Maildir" if home else ""
+
+
+def _store(
+    stored: StoredMessage, recipient: Recipient, config: Config, kind: str, path: str, uid: int, wait: float, fs: FileSystem
+) -> Outcome:
+    envelope = stored.envelope
+    mailname = identity.mail_name(config)
+    address = recipient.address if "@" in recipient.address else f"{recipient.address}@{mailname}"
+    try:
+        if kind == "maildir":
+            part = next((i for i, r in enumerate(envelope.recipients) if r is recipient or r == recipient), 0)
+            name = maildir.file_name(envelope.accepted_at, envelope.id, part, identity.host_name())
+            maildir.deliver(path, _whole(envelope.sender, address, stored), uid=uid, name=name, fs=fs)
+        else:
+            when = time.localtime()
+            entry = mboxrd.mbox_entry(envelope.sender, address, when, _chunks(stored))
+            mbox.append(path, entry, uid=uid, wait=wait, fs=fs)
+    except mbox.MailboxBusy as busy:
+        return Outcome(DEFERRED, str(busy), status="4.2.0")
+    except mbox.NotAMailbox as wrong:
+        hint = f"look at {path} and remove what is not a mailbox"
+        return Outcome(DEFERRED, f"not delivered: {wrong}", status="4.2.1", tell=True, hint=hint)
+    except OSError as error:
+        return _trouble(error, path)
+    return Outcome(DELIVERED, f"delivered to {path}", status="2.0.0")
+
+
+def _whole(sender: str, address: str, stored: StoredMessage) -> Iterator[bytes]:
+    yield mboxrd.trace(sender, address)
+    yield from _chunks(stored)
+
+
+def _chunks(stored: StoredMessage) -> Iterator[bytes]:
+    at = 0
+    while chunk := stored.pread(CHUNK, at):
+        yield chunk
+        at += len(chunk)
+
+
+def _trouble(error: OSError, path: str) -> Outcome:
+    text = f"can not deliver to {path}: {error.strerror or error}"
+    if error.errno in _FULL:
+        status = "4.2.2" if error.errno == errno.EDQUOT else "4.3.1"
+        return Outcome(DEFERRED, text, status=status, tell=True, hint="make room on that file system or raise the quota")
+    return Outcome(DEFERRED, text, status="4.3.0", tell=True, hint=f"see that {path} can be written by its owner")
