@@ -68,7 +68,7 @@ def path(address: str) -> bytes:
     """An address in angle brackets; "" is the null sender. Raises Unspeakable for what would end the path early."""
     raw = address.encode("utf-8", "surrogateescape")
     # A quoted local part may hold brackets and blanks (RFC 5321 4.1.2); outside they would start a second word.
-    if b">" in raw or b"<" in raw or b" " in raw:
+    if b">" in raw or b"<" in raw or b" " in raw or b'"' in raw:
         quoted = skip = False
         for byte in raw:
             if skip:
