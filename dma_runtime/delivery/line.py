@@ -68,6 +68,8 @@ class Line:
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self._asked = False
+        self._early = b""  # a greeting that was faster than the loop: it came before it was asked for
 
     # ------------------------------------------------------------ speaking
 
@@ -122,6 +124,10 @@ class Line:
             self.write(data)
         else:
             self._watch()
+        if not self._asked:
+            self._asked = True
+            if self._early:
+                self.received(self._early)
         timer = self._loop.call_later(wait, self._silent, verb, wait) if wait is not None else None
         try:
             return await answer
@@ -136,6 +142,9 @@ class Line:
         if self.failed:
             return
         self._since = self._loop.time()
+        if not self._asked:
+            self._early += data
+            return
         try:
             self.engine.feed(data)
             while self.engine.answer_one():
