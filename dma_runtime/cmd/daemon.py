@@ -85,7 +85,7 @@ def _attempt(config: Config, log: MailLog, goal: Goal, *, debug: bool) -> bool:
     while True:
         owner = hold(spool, config, log, goal, helo=_our_name(config), trace=trace)
         if owner is not None:
-            return owner.queue.next_due() is not None
+            return owner.queue.unfinished
         if ask(spool, question, timeout=WAIT) is not None:
             return False  # the owner that answered stays with the queue
         # It left between our two questions: the lock is free now.

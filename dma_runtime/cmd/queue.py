@@ -243,6 +243,7 @@ def _adopt(spool: Spool, config: Config, options: argparse.Namespace) -> int:
         raise DmaError("the queue is in use; stop its dmad first", 75)
     try:
         ownership.adopt()
+        notice.withdraw(spool.path, [telling.FOREIGN])
     finally:
         ownership.release()
     if options.json:

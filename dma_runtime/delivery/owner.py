@@ -138,6 +138,8 @@ class Owner:
             waiter = self._run(goal) if goal.run and not self.foreign else None
             while not self.stopping:
                 self._look_around()
+                if goal.once and self._finished(goal, waiter):
+                    break  # what came in meanwhile is not ours to begin
                 if not self.foreign:
                     self.rounds.dispatch()
                 if self._finished(goal, waiter):

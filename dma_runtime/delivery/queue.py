@@ -16,6 +16,7 @@ from dma_runtime.envelope import Envelope
 from dma_runtime.errors import BrokenMessage
 from dma_runtime.history import State, fold
 from dma_runtime.outcome import Outcome
+from dma_runtime.system import clock
 from dma_runtime.system.ledger import Ledger
 from dma_runtime.system.spool import Spool
 
@@ -75,7 +76,7 @@ class Queue:
             return None
         try:
             envelope = self.spool.read(id)
-            state = fold(envelope, self.ledger.events(id))
+            state = fold(envelope, self.ledger.events(id), clock.now())
         except FileNotFoundError:
             return None
         except BrokenMessage as problem:
@@ -124,6 +125,11 @@ class Queue:
                 return due
             heapq.heappop(self._heap)
         return None
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether something is scheduled, or was begun and not brought to an end."""
+        return any(item.due is not None or item.round is not None for item in self.items.values())
 
     def shift(self, seconds: float) -> None:
         """The wall clock was set: move every due time with it, so that waits stay as long as they were meant."""
