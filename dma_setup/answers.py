@@ -158,6 +158,14 @@ def default(question: Question, values: Mapping[str, Any]) -> tuple[str, str]:
     return "", ""
 
 
+def _refusal(question: Question, given: Any) -> str:
+    try:
+        question.accept(given)
+    except Refused as refused:
+        return str(refused)
+    return ""
+
+
 def collect(recipe: Recipe, given: Given, sources: Sources, context: Callable[[Answers], dict[str, Any]]) -> Answers:
     """All answers, or Incomplete. `context` gives the values recipe strings may name, from the answers so far."""
     answers = Answers()
@@ -168,6 +176,12 @@ def collect(recipe: Recipe, given: Given, sources: Sources, context: Callable[[A
         answers.values[question.id] = ""
         if not applies(question, values):
             del answers.values[question.id]
+            if (
+                question.id in given.values
+                and not question.is_secret
+                and (reason := _refusal(question, given.values[question.id]))
+            ):
+                wrong.append(Wrong(question, question.id, reason))
             continue
         if question.id not in given.values:
             if question.is_secret:
@@ -175,8 +189,8 @@ def collect(recipe: Recipe, given: Given, sources: Sources, context: Callable[[A
                 continue
             found, _ = default(question, values)
             answers.values[question.id] = found
-            if not found and not question.optional:
-                missing.append(question)
+            if not found and not question.optional and (question.asked or not missing):
+                missing.append(question)  # a default made of other answers is not missing before those are given
             continue
         try:
             if question.is_secret:
@@ -231,7 +245,8 @@ def skeleton(questions: list[Question]) -> list[str]:
             others = "{file: ...}, {credential: ...}, {stdin: true}"
             lines.append(f"  {question.id}: {{env: DMA_{question.id.upper()}}}      # or {others}")
         elif question.choices:
-            lines.append(f"  {question.id}: {example(question)}      # or {', '.join(list(question.choices)[1:])}")
+            others = ", ".join(choice for choice in question.choices if choice != example(question))
+            lines.append(f"  {question.id}: {example(question)}      # or {others}")
         else:
             lines.append(f"  {question.id}: {example(question)}")
     return lines

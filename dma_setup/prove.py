@@ -39,29 +39,31 @@ class Proof:
     relay: str = ""
     delay: str = ""
     why: str = ""
+    waits: bool = False  # it is in the queue and will be tried again
 
 
-def run(place: Place, report: Report, recipient: str, recipe: Recipe) -> bool:
-    """Send, follow, and say so. True when the message arrived."""
+def run(place: Place, report: Report, recipient: str, recipe: Recipe) -> Proof:
+    """Send, follow, and say so."""
     sent = send(place, recipient)
     report.document["proof"] = vars(sent)
     if not sent.id:
         report.fail(f"`sendmail {recipient}` was not accepted: {sent.why}")
-        return False
+        return sent
     report.ok(f"`sendmail {recipient}` accepted as {sent.id}")
     if sent.to and sent.to != recipient:
         report.ok(f"alias: {recipient} -> {sent.to}")
     if not sent.reply:
         report.fail(sent.why)
-        report.advice(["See it with: dma-queue list", "Try again with: sendmail -q"])
-        return False
+        if sent.waits:
+            report.advice(["See it with: dma-queue list", "Try again with: sendmail -q"])
+        return sent
     who = recipe.provider.name or "The relay"
     if sent.relay == "local":
         report.ok("it lies in your mailbox on this machine")
     else:
         report.ok(f"{who} took it after {sent.delay} s: {sent.reply}")
         report.advice([f'Look for "{subject()}" in your inbox. Not there in a minute? Check Spam.'])
-    return True
+    return sent
 
 
 def subject() -> str:
@@ -93,7 +95,7 @@ def read_log(log: str, message_id: str) -> Proof | None:
         if delivered := _DELIVERED.match(text):
             return Proof(found["id"], delivered["to"], delivered["reply"], delivered["relay"], delivered["delay"])
         if deferred := _DEFERRED.match(text):
-            return Proof(found["id"], deferred["to"], why=f"not delivered yet: {deferred['why']}")
+            return Proof(found["id"], deferred["to"], why=f"not delivered yet: {deferred['why']}", waits=True)
         if failed := _FAILED.match(text):
             return Proof(found["id"], failed["to"], why=f"refused: {failed['why']}")
     return None
@@ -110,5 +112,5 @@ def look_up(place: Place, environment: dict[str, str], message_id: str) -> Proof
         if message_id in json.dumps(item):
             recipient = item["recipients"][0]
             why = recipient.get("last_error") or "it waits for its turn"
-            return Proof(item["id"], recipient["address"], why=f"not delivered yet: {why}")
+            return Proof(item["id"], recipient["address"], why=f"not delivered yet: {why}", waits=True)
     return Proof("another owner's run", reply="see the mail log")

@@ -57,9 +57,14 @@ async def _sign_in(config: Config, relay: Relay, secret: Secret | None) -> Tried
     except Refused as refused:
         return Tried(relay, refusal=refused.outcome)
     try:
-        return Tried(relay, session.peer, session.tls)
+        return Tried(relay, session.peer, _tls_name(session.tls))
     finally:
         await session.quit()
+
+
+def _tls_name(text: str) -> str:
+    """`TLS 1.3` from OpenSSL's `TLSv1.3 TLS_AES_256_GCM_SHA384`."""
+    return text.split(" ")[0].replace("TLSv", "TLS ")
 
 
 def first_that_answers(relays: list[Relay], attempt: Callable[[Relay], Tried]) -> list[Tried]:

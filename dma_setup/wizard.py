@@ -18,6 +18,7 @@ from dma_runtime.outcome import Outcome
 from dma_setup import apply as applying
 from dma_setup import journal as journals
 from dma_setup import plan as plans
+from dma_setup import prove as proving
 from dma_setup import relay as relays
 from dma_setup import verify, yamlfile
 from dma_setup.answers import Answers, Wrong, incomplete
@@ -28,6 +29,7 @@ from dma_setup.facts.look import Found, look
 from dma_setup.journal import Journal
 from dma_setup.place import Place
 from dma_setup.plan import Plan
+from dma_setup.prove import Proof
 from dma_setup.recipe import Recipe
 from dma_setup.relay import Relay
 from dma_setup.report import Report
@@ -89,9 +91,9 @@ class Wizard:
             raise SetupError(NO_SERVICE, FAILED)
         if plan.changes:
             self.apply(plan)
-        works = self.prove() if self.options.test and (plan.changes or self.driver.guided) else True
-        self.note(plan, works)
-        return DONE if works else FAILED
+        proof = self.prove() if self.options.test and (plan.changes or self.driver.guided) else None
+        self.note(plan, proof)
+        return DONE if proof is None or proof.reply else FAILED
 
     def context(self, answers: Answers) -> dict[str, Any]:
         """What recipe strings may name while questions are asked."""
@@ -305,27 +307,28 @@ class Wizard:
 
     # ------------------------------------------------------------ prove, note
 
-    def prove(self) -> bool:
+    def prove(self) -> Proof | None:
         """A message through the installed link, followed to the relay's last word."""
         if not self.place.is_live:
-            return True
-        from dma_setup import prove
-
+            return None
         recipient = self.answers.values.get("root_mail", "") and "root"
         if not recipient:
             recipient = self.answers.values.get("sender", "") or self.place.login
         self.report.title("Proving it")
-        return prove.run(self.place, self.report, recipient, self.recipe)
+        return proving.run(self.place, self.report, recipient, self.recipe)
 
-    def note(self, plan: Plan, works: bool) -> None:
+    def note(self, plan: Plan, proof: Proof | None) -> None:
         if not plan.changes and not self.driver.guided:
             return
         name = self.facts.get("hostname", "this machine")
         self.report.line()
-        if not works:
-            self.report.paragraph(
-                "Mail is set up, but the proof did not arrive. The message waits in the queue and is tried again by itself."
+        if proof is not None and not proof.reply:
+            what = (
+                "the message waits in the queue and is tried again by itself"
+                if proof.waits
+                else "the relay did not take the message"
             )
+            self.report.paragraph(f"Mail is set up, but {what}.")
         elif self.relay is not None:
             sender = self.answers.values.get("sender", "")
             self.report.line(f"Done. {name} sends mail{f' as {sender}' if sender else f' via {self.relay.host}'}.")

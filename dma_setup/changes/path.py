@@ -22,7 +22,7 @@ HIDE_NOTHING = ""
 HIDE_PASSWORDS = "passwords"  # auth.conf: literal passwords are shown as ***
 HIDE_ALL = "all"  # the file is a secret
 
-_QUEUE_FILES = ("lock", "control", "owner")
+_QUEUE_FILES = ("lock", "control", "owner", "notices", "relays")
 _QUEUE_FOLDERS = ("queue", "log", "tmp")
 
 
