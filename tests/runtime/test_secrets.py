@@ -140,6 +140,13 @@ def test_command_refused(refused, words, reason):
     assert reason in refused(f"command:{words}")
 
 
+def test_the_hint_for_a_command_is_not_that_for_a_keyring(identity):
+    """Whatever status a command ends with, it is not our own reader child."""
+    with pytest.raises(SecretUnreadable) as caught:
+        asyncio.run(secrets.read(login("command:/bin/sh -c 'exit 11'"), SETTINGS, environ={}, identity=identity))
+    assert caught.value.hint == "run it by hand and see"
+
+
 def test_command_at_the_limit(read):
     assert len(read("command:/bin/sh -c 'yes | tr -d \"\\n\" | head -c 4096'").reveal()) == 4096
 
@@ -203,7 +210,7 @@ def test_no_file_is_left_open(read, refused, monkeypatch):
     monkeypatch.setattr(secrets, "DEADLINE", 0.2)
     before = set(os.listdir("/proc/self/fd"))
     read("command:/bin/echo x")
-    for words in ("/bin/sleep 77", "/usr/bin/yes", "/nowhere/x", "/bin/false"):
+    for words in ("/bin/sleep 77", "/usr/bin/yes", "/nowhere/x", "/etc", "/bin/false"):
         refused(f"command:{words}")
     refused("file:/nowhere")
     refused("file:/etc/passwd")
