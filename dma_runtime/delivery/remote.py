@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from typing import Protocol
 
 from dma_runtime import authconf
 from dma_runtime.address import needs_smtputf8
@@ -30,12 +31,40 @@ from dma_runtime.system.spool import StoredMessage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from dma_runtime.delivery.rounds import Rounds
+    from dma_runtime.delivery.settings import Settings
+    from dma_runtime.envelope import Moment
     from dma_runtime.smtp.capabilities import Capabilities
+    from dma_runtime.system.maillog import MailLog
+    from dma_runtime.system.secrets import SecretStore
+    from dma_runtime.system.spool import Spool
 
 BACKLOG_PER_SESSION = 8  # messages waiting that justify one more connection
+
+
+class Desk(Protocol):
+    """What a relay needs from whoever hands it work (`delivery.rounds`), and where it brings results back."""
+
+    settings: Settings
+    secrets: SecretStore
+    log: MailLog
+    spool: Spool
+    helo: str
+    trace: Callable[[str], None] | None
+    now: Callable[[], Moment]
+    wake: Callable[[], None]
+    relays: dict[str, RelayState]
+
+    def finished(self, item: Item, pairs: list[tuple[int, Outcome]], relay: Relay | None = None) -> None: ...
+    def waits(self, item: Item, indices: list[int], state: RelayState) -> None: ...
+    def split(self, item: Item) -> None: ...
+    def gone(self, item: Item) -> None: ...
+    def damaged(self, item: Item, problem: str) -> None: ...
+    def next_backoff(self, last: float) -> float: ...
+    def relay_is_down(self, relay: Relay, outcome: Outcome) -> None: ...
+    def relay_works(self) -> None: ...
+    def bug(self, error: BaseException) -> None: ...
 
 
 class Work:
@@ -57,9 +86,9 @@ class Work:
 class Relay:
     """See the module's docstring. `state` is what outlives the owner."""
 
-    def __init__(self, route: Route, rounds: Rounds, state: RelayState) -> None:
+    def __init__(self, route: Route, desk: Desk, state: RelayState) -> None:
         self.route = route
-        self.rounds = rounds
+        self.desk = desk
         self.state = state
         self.waiting: deque[Work] = deque()
         self._refused_senders: dict[str, Outcome] = {}
@@ -80,7 +109,7 @@ class Relay:
         """Open as many sessions as the backlog justifies; before one has got through sign-in, a single one."""
         if not self.waiting or self._closing:
             return
-        most = 1 if not self._proved else self.rounds.settings.config.MAXCONNECTIONS
+        most = 1 if not self._proved else self.desk.settings.config.MAXCONNECTIONS
         wanted = min(most, 1 + len(self.waiting) // BACKLOG_PER_SESSION)
         while len(self.sessions) < wanted:
             task = asyncio.create_task(self._serve())
@@ -91,12 +120,12 @@ class Relay:
         self.sessions.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # Ours, not the relay's: nothing waiting may be forgotten because of it.
-            self.rounds.bug(error)
+            self.desk.bug(error)
             self._all_wait(Outcome(DEFERRED, f"internal error: {error!r}", scope=RELAY), [])
         if not self.sessions:
             self._proved = False
         self.start()
-        self.rounds.wake()
+        self.desk.wake()
 
     # ------------------------------------------------------------ one session
 
@@ -110,7 +139,7 @@ class Relay:
             return
         self._works()
         self._open_sessions.add(session)
-        left = [self.rounds.settings.config.MAXMESSAGES]  # jobs this connection may still take
+        left = [self.desk.settings.config.MAXMESSAGES]  # jobs this connection may still take
         try:
             while session.usable and self.waiting and left[0] > 0 and not self._closing:
                 await session.run(lambda: self._next_job(left), self._done)
@@ -120,7 +149,7 @@ class Relay:
 
     async def _open(self) -> Session:
         """Connect and sign in. Raises Refused."""
-        settings, route = self.rounds.settings, self.route
+        settings, route = self.desk.settings, self.route
         config = settings.config
         if settings.auth_problem:
             raise Refused(
@@ -136,7 +165,7 @@ class Relay:
         login = None
         if found is not None:
             try:
-                login = (found.user, await self.rounds.secrets.get(found, config))
+                login = (found.user, await self.desk.secrets.get(found, config))
             except SecretUnreadable as problem:
                 outcome = Outcome(DEFERRED, problem.text, scope=RELAY, stage="AUTH", tell=True, hint=problem.hint)
                 raise Refused(outcome) from None
@@ -150,18 +179,18 @@ class Relay:
         )
         limits = Timeouts(connect=config.CONNECTTIMEOUT, ceiling=config.TIMEOUT)
         try:
-            return await Session.open(target, helo=self.rounds.helo, limits=limits, trace=self.rounds.trace)
+            return await Session.open(target, helo=self.desk.helo, limits=limits, trace=self.desk.trace)
         except Refused as refused:
             if refused.outcome.stage == "AUTH" and found is not None:
-                self.rounds.secrets.forget(found)
+                self.desk.secrets.forget(found)
             raise
 
     def _works(self) -> None:
         """A session is through sign-in: the relay takes mail."""
         if self.state.rounds:
-            self.rounds.log.relay_up(self.route.key, len(self.waiting))
-            self.rounds.relay_works()
-        self.state = self.rounds.relays[self.route.key] = RelayState()
+            self.desk.log.relay_up(self.route.key, len(self.waiting))
+            self.desk.relay_works()
+        self.state = self.desk.relays[self.route.key] = RelayState()
         self._proved = True
         self.start()
 
@@ -175,12 +204,12 @@ class Relay:
                 self._back(work, known)
                 continue
             try:
-                work.stored = self.rounds.spool.open(work.item.id)
+                work.stored = self.desk.spool.open(work.item.id)
             except FileNotFoundError:
-                self.rounds.gone(work.item)
+                self.desk.gone(work.item)
                 continue
             except BrokenMessage as problem:
-                self.rounds.damaged(work.item, str(problem))
+                self.desk.damaged(work.item, str(problem))
                 continue
             except OSError as problem:
                 outcome = Outcome(DEFERRED, f"can not read the message: {problem.strerror}")
@@ -220,12 +249,12 @@ class Relay:
             pairs = [pair for pair in pairs if verdict.was_tried(pair[1])]
             if not pairs:
                 return
-            self.rounds.split(work.item)
+            self.desk.split(work.item)
         outcomes = [outcome for _, outcome in pairs]
         for outcome in outcomes:
             if outcome.scope == SENDER and outcome.kind == DEFERRED:
                 self._refused_senders[work.item.envelope.sender] = outcome
-        self.rounds.finished(work.item, pairs, self)
+        self.desk.finished(work.item, pairs, self)
         for outcome in outcomes:
             if outcome.scope in (RELAY, MACHINE) and outcome.kind == DEFERRED:
                 self._all_wait(outcome, [])
@@ -233,21 +262,21 @@ class Relay:
 
     def _all_wait(self, outcome: Outcome, tried: list[Work]) -> None:
         """The relay takes nothing: what was tried is recorded, the rest waits with the relay's own state."""
-        now = self.rounds.now().wall
+        now = self.desk.now().wall
         waiting = [*tried, *self.waiting]
         self.waiting.clear()
-        wait = self.state.refused(outcome, now, self.rounds.next_backoff)
-        self.rounds.log.relay_down(self.route.key, outcome, len(waiting), wait)
+        wait = self.state.refused(outcome, now, self.desk.next_backoff)
+        self.desk.log.relay_down(self.route.key, outcome, len(waiting), wait)
         for work in tried:
             self._back(work, outcome)
         for work in waiting[len(tried) :]:
-            self.rounds.waits(work.item, work.indices, self.state)
-        self.rounds.relay_is_down(self, outcome)
+            self.desk.waits(work.item, work.indices, self.state)
+        self.desk.relay_is_down(self, outcome)
 
     def _back(self, work: Work, outcome: Outcome) -> None:
         """One outcome for all recipients of a work."""
         work.close()
-        self.rounds.finished(work.item, [(index, outcome) for index in work.indices], self)
+        self.desk.finished(work.item, [(index, outcome) for index in work.indices], self)
 
     def close(self) -> None:
         """Begin nothing new; what is under way goes on."""
