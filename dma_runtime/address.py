@@ -20,7 +20,8 @@ LONGEST = 512  # bytes
 CONTROL = "control character in the address"
 
 _SPECIALS = b'"(<\\[:;@,'
-_BLANKS = b" \t\r\n"
+_BLANKS = b" \t\n"  # a bare CR is no blank but a control character, and refused
+_TO_BLANK = bytes.maketrans(b"\t\n", b"  ")
 # What may stand in a local part without quotes (RFC 5322 3.2.3 atext, and the dot); bytes above 127 also may (RFC 6532).
 _ATOM = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-/=?^_`{|}~."
 
@@ -109,7 +110,7 @@ def addresses(value: bytes) -> list[str]:
 
 def _plain(item: bytes) -> list[bytes]:
     """A list item without any special character but `@`: several words are several addresses if each has an `@`."""
-    words = item.split()
+    words = [word for word in item.translate(_TO_BLANK).split(b" ") if word]
     if len(words) > 1 and all(0 < word.find(b"@") < len(word) - 1 for word in words):
         return words
     return [b" ".join(words)] if words and b"@" not in words else [b"".join(words)] if words else []
@@ -156,7 +157,7 @@ def scan(value: bytes) -> list[Span]:
             at += 1
         else:
             end = at
-            while end < length and value[end] not in b' \t\r\n"([<,;:@':
+            while end < length and value[end] not in b' \t\n"([<,;:@':
                 end += 2 if value[end] == 0x5C else 1  # a backslash takes the next byte with it
             end = min(end, length)
             item.append((_WORD, at, end))
@@ -226,13 +227,13 @@ def _angle(value: bytes, start: int, end: int, found: list[Span]) -> None:
     if value[end - 1 : end] == b">":
         end -= 1
     inner = value[start:end]
-    if inner.lstrip().startswith(b"@") and b":" in inner:
+    if inner.lstrip(_BLANKS).startswith(b"@") and b":" in inner:
         start += inner.index(b":") + 1
         inner = value[start:end]
     text = _joined(inner)
     if text:
-        lead = len(inner) - len(inner.lstrip())
-        found.append(Span(from_bytes(text), start + lead, start + len(inner.rstrip())))
+        lead = len(inner) - len(inner.lstrip(_BLANKS))
+        found.append(Span(from_bytes(text), start + lead, start + len(inner.rstrip(_BLANKS))))
 
 
 def _joined(inner: bytes) -> bytes:
@@ -249,7 +250,7 @@ def _joined(inner: bytes) -> bytes:
             continue
         end = _quoted_end(inner, at) if c == 0x22 else at + 1
         if c != 0x22:
-            while end < len(inner) and inner[end] not in b' \t\r\n"(':
+            while end < len(inner) and inner[end] not in b' \t\n"(':
                 end += 1
         piece = inner[at:end]
         # Blanks may stand around dots and the @ (RFC 5322 4.4); elsewhere they part two words, which is no address.

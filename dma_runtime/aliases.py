@@ -59,6 +59,7 @@ class Aliases:
         self.source = source
         self.entries: dict[str, list[Target]] = {}
         self.problems: list[str] = []
+        self._walked: set[str] = set()
 
     def expand(self, name: str, include: Callable[[str], str], own: Callable[[str], str]) -> tuple[list[Target], list[str]]:
         """(destinations of a local name, problems). Without an alias it is the name itself, as LOCAL.
@@ -68,6 +69,7 @@ class Aliases:
         """
         found: dict[Target, None] = {}
         problems: list[str] = []
+        self._walked = set()  # names and files whose destinations are in `found` already
         first = self.entries.get(name.lower()) or self.entries.get("*")
         if first is None:
             return [Target(LOCAL, name)], problems
@@ -101,7 +103,8 @@ class Aliases:
             elif key in above:
                 problems.append(f"{self.source}: alias loop: {' -> '.join([*above[above.index(key) :], key])}")
                 found[Target(LOCAL, name)] = None
-            else:
+            elif key not in self._walked:
+                self._walked.add(key)
                 self._walk(entry, [*above, key], found, problems, include, own)
 
     def _include(
@@ -117,6 +120,9 @@ class Aliases:
         if mark in above:
             problems.append(f"{self.source}: alias loop: {path} includes itself")
             return
+        if mark in self._walked:
+            return
+        self._walked.add(mark)
         try:
             text = include(path)
         except OSError as error:

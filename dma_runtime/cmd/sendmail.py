@@ -26,8 +26,20 @@ SIGINT_STATUS = 130
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run as `argv` (default: the process's own). Returns the exit status; raises nothing."""
-    words = sys.argv if argv is None else argv
+    """Run as `argv` and return the exit status; raises nothing. Without `argv` it is the process's own, and ends it."""
+    if argv is not None:
+        return door(argv)
+    status = door(sys.argv)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass  # closed, or nobody reads it
+    os._exit(status)  # taking the interpreter apart would cost a submission a tenth of its time
+
+
+def door(words: list[str]) -> int:
+    """The face that `words[0]` names, with what can go wrong turned into a line and a status."""
     program = os.path.basename(words[0]) if words and words[0] else "dma"
     open_standard_files()
     log = MailLog()

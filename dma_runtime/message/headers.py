@@ -292,7 +292,9 @@ def _author(facts: Facts) -> bytes:
     """The value of a From that was missing: the sender, with the name of -F."""
     mailbox = address.to_wire(facts.sender or f"MAILER-DAEMON@{facts.mailname}")
     name = _phrase(facts.full_name)
-    return name + b" <" + mailbox + b">" if name else b"<" + mailbox + b">"
+    if not name:
+        return b"<" + mailbox + b">"
+    return name + (b"\n <" if b"\n" in name else b" <") + mailbox + b">"
 
 
 def _phrase(name: str) -> bytes:
@@ -303,8 +305,8 @@ def _phrase(name: str) -> bytes:
 
         data = flat.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         words, word = [], ""
-        for c in data:  # an encoded word is at most 75 characters (RFC 2047 2): 45 bytes make 60 of base64
-            if len((word + c).encode()) > 45:
+        for c in data:  # an encoded word is at most 75 characters (RFC 2047 2), its line 76 with the field's name
+            if len((word + c).encode()) > 39:
                 words.append(word)
                 word = ""
             word += c

@@ -1,8 +1,8 @@
 """The bytes a caller gives, made into a message with LF line ends, chunk by chunk.
 
 Rules:
-- CRLF and LF input alike: one CR before a line end goes. Other CRs stay; `bare_cr` tells that there are some, for they
-  cannot travel as they are (RFC 5321 2.3.8).
+- CRLF and LF input alike: CRs before a line end go (`\\r\\r\\n` is text converted twice). Other CRs stay; `bare_cr` tells
+  that there are some, for they cannot travel as they are (RFC 5321 2.3.8).
 - A line with a lone dot ends the message, unless dots are to be ignored (-i); what follows is not read.
 - Nothing else is changed: any byte, any length of line, no final line end.
 
@@ -16,16 +16,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+_HELD = 1 << 16  # CRs in a row that are kept back to see whether a line end follows
+
+
 class Intake:
     """`read()` gives the next bytes, b"" at the end; so does `Intake.read`, normalised. Raises what `read` raises."""
 
-    __slots__ = ("_at_line_start", "_cr", "_dot", "_dots", "_ended", "_read", "bare_cr")
+    __slots__ = ("_at_line_start", "_crs", "_dot", "_dots", "_ended", "_read", "bare_cr")
 
     def __init__(self, read: Callable[[], bytes], *, ignore_dots: bool) -> None:
         self._read = read
         self._dots = not ignore_dots
         self._ended = False
-        self._cr = False  # the last chunk ended in a CR that is kept back
+        self._crs = 0  # CRs at the end of the last chunk, kept back
         self._dot = False  # ... in a dot at the start of a line that is kept back
         self._at_line_start = True
         self.bare_cr = False
@@ -45,14 +48,17 @@ class Intake:
         return b""
 
     def _unix(self, data: bytes) -> bytes:
-        if self._cr:
-            data = b"\r" + data
-            self._cr = False
+        if self._crs:
+            data = b"\r" * self._crs + data
+            self._crs = 0
         if b"\r" in data:
-            if data.endswith(b"\r"):
-                data = data[:-1]
-                self._cr = True
+            end = len(data.rstrip(b"\r"))
+            if len(data) - end <= _HELD:
+                self._crs = len(data) - end
+                data = data[:end]
             data = data.replace(b"\r\n", b"\n")
+            if b"\r\n" in data:
+                data = b"\n".join([line.rstrip(b"\r") for line in data.split(b"\n")[:-1]] + data.split(b"\n")[-1:])
             if not self.bare_cr and b"\r" in data:
                 self.bare_cr = True
         return data
@@ -79,7 +85,7 @@ class Intake:
     def _last(self) -> bytes:
         """The input has ended: what was kept back, except a dot alone on the last line."""
         self._ended = True
-        if self._cr:
+        if self._crs:
             self.bare_cr = True
-            return b".\r" if self._dot else b"\r"
+            return (b"." if self._dot else b"") + b"\r" * self._crs
         return b""

@@ -291,9 +291,12 @@ def test_a_large_message_is_converted_in_pieces():
 @given(
     st.lists(
         st.sampled_from(
-            [b"\n", b"--o", b"--i", b"--", b"Content-Type: multipart/mixed; boundary=o\n", b"Content-Type: text/x\n", b"\xff", b"\0",
-             b"Content-Type: multipart/mixed; boundary=i\n", b"Content-Transfer-Encoding: base64\n", b"x" * 1200, b"To: a,b\n",
-             b"Content-Transfer-Encoding: quoted-printable\n", b"=C3=", b"\r", b"\n\n", b"Content-Type: message/rfc822\n", b":", b" "]
+            [
+                *(b"\n", b"\n\n", b"--o", b"--i", b"--", b"\xff", b"\0", b"\r", b"=C3=", b":", b" ", b"x" * 1200),
+                *(b"Content-Type: multipart/mixed; boundary=o\n", b"Content-Type: multipart/mixed; boundary=i\n"),
+                *(b"Content-Type: text/x\n", b"Content-Type: message/rfc822\n", b"To: a,b\n"),
+                *(b"Content-Transfer-Encoding: base64\n", b"Content-Transfer-Encoding: quoted-printable\n"),
+            ]
         ),
         max_size=40,
     ),

@@ -1,0 +1,101 @@
+"""Who gets a message: local names, aliases, the mail name, and the switches that change it."""
+
+import pytest
+
+from dma_runtime import config
+from dma_runtime.aliases import parse
+from dma_runtime.envelope import Recipient
+from dma_runtime.errors import EX_DATAERR, EX_NOHOST
+from dma_runtime.policy.recipients import NO_PIPES, NOT_HERE, NOT_OURS, NOTHING_LEAVES, NOTHING_STAYS, Resolver
+
+SMARTHOST = "SMARTHOST relay.test\n"
+
+
+def resolver(conf="", aliases="", accounts=("alice", "bob", "root"), owner="alice"):
+    found = config.parse(conf, "dma.conf").sound()
+    return Resolver(
+        found,
+        "here.test",
+        account=lambda name: name.lower() if name.lower() in accounts else "",
+        deliverable=lambda login: login == owner,
+        aliases=lambda: parse(aliases, "aliases"),
+        include=lambda path: "",
+    )
+
+
+def resolve(asked, conf="", aliases=""):
+    return [(r.address, r.refused) for r in resolver(conf, aliases).resolve(asked)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "conf", "aliases", "expected"),
+    [
+        ("x@there.test", "", "", [("x@there.test", "")]),
+        ("alice", "", "", [("alice", "")]),
+        ("ALICE", "", "", [("alice", "")]),
+        ("alice@localhost", "", "", [("alice", "")]),
+        ("alice@Here.Test", "", "", [("alice", "")]),
+        ("alice@Here.Test", SMARTHOST, "", [("alice", "")]),
+        ("nobody", "", "", [("nobody", NOT_HERE)]),
+        ("bob", "", "", [("bob", NOT_OURS)]),
+        ("nobody@localhost", SMARTHOST, "", [("nobody", NOT_HERE)]),
+        ("nobody@here.test", "", "", [("nobody", NOT_HERE)]),
+        ("nobody@here.test", SMARTHOST, "", [("nobody@here.test", "")]),
+        ("bob@here.test", SMARTHOST, "", [("bob@here.test", "")]),
+        ("root", "", "root: me@there.test", [("me@there.test", "")]),
+        ("root", "", "root: alice, me@there.test", [("alice", ""), ("me@there.test", "")]),
+        ("Root@here.test", SMARTHOST, "root: me@there.test", [("me@there.test", "")]),
+        ("root", "", "root: ghost@here.test", [("ghost", NOT_HERE)]),
+        ("anyone", "", "*: alice", [("alice", "")]),
+        ("x", "", "x: |/bin/cat", [("x", f"{NO_PIPES}: |/bin/cat")]),
+        ("alice", SMARTHOST + "NULLCLIENT", "", [("alice@here.test", "")]),
+        ("nobody@localhost", SMARTHOST + "NULLCLIENT", "", [("nobody@here.test", "")]),
+        ("root", SMARTHOST + "NULLCLIENT", "root: me@there.test", [("me@there.test", "")]),
+        ("root", SMARTHOST + "NULLCLIENT", "root: bob", [("bob@here.test", "")]),
+        ("x@there.test", "LOCALONLY", "", [("x@there.test", NOTHING_LEAVES)]),
+        ("x@there.test", "DELIVERY LOCALONLY", "", [("x@there.test", NOTHING_LEAVES)]),
+        ("alice", "LOCALONLY", "", [("alice", "")]),
+        ("alice", "DELIVERY REMOTEONLY", "", [("alice", NOTHING_STAYS)]),
+    ],
+)
+def test_where_an_address_goes(asked, conf, aliases, expected):
+    assert resolve([asked], conf, aliases) == expected
+
+
+def test_each_address_once_compared_without_case_in_the_domain():
+    assert resolve(["a@X.test", "a@x.TEST", "A@x.test", "alice", "alice@localhost"]) == [
+        ("a@X.test", ""),
+        ("A@x.test", ""),
+        ("alice", ""),
+    ]
+
+
+def test_a_good_way_to_an_address_wins_over_a_refused_one():
+    assert resolve(["x", "alice"], aliases="x: |/bin/cat\n") == [("x", f"{NO_PIPES}: |/bin/cat"), ("alice", "")]
+    assert [r for _, r in resolve(["nobody", "y"], SMARTHOST, "y: nobody@here.test")] == [NOT_HERE]
+
+
+def test_the_original_is_what_was_asked_for():
+    found = resolver(aliases="team: a@x, b@x").resolve(["Team@localhost"])
+    assert [(r.address, r.original) for r in found] == [("a@x", "Team@localhost"), ("b@x", "Team@localhost")]
+
+
+def test_aliases_are_read_only_for_local_names():
+    def never():
+        raise AssertionError("read")
+
+    rules = resolver()
+    rules.aliases = never
+    assert rules.resolve(["x@there.test"])
+
+
+def test_the_status_when_nobody_is_left():
+    rules = resolver()
+    assert rules.status([Recipient("a@b", "a@b", NOTHING_LEAVES)]) == EX_NOHOST
+    assert rules.status([Recipient("a@b", "a@b", NOTHING_LEAVES), Recipient("c", "c", NOT_HERE)]) == EX_DATAERR
+
+
+def test_problems_of_the_aliases_are_handed_on():
+    rules = resolver(aliases="a: b\nb: a\n")
+    rules.resolve(["a"])
+    assert rules.problems == ["aliases: alias loop: a -> b -> a"]
