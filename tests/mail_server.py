@@ -16,7 +16,6 @@ import logging
 import ssl
 import threading
 import time
-import warnings
 from dataclasses import dataclass, field
 
 import trustme
@@ -33,7 +32,6 @@ HANG = object()  # instead of a reply: nothing, until the client gives up
 # aiosmtpd reports what clients do to it; whoever wants to see that asks `commands`.
 logging.getLogger("mail.log").addHandler(logging.NullHandler())
 logging.getLogger("mail.log").propagate = False
-warnings.filterwarnings("ignore", message="Requiring AUTH while not requiring TLS")  # with TLS from the first byte
 
 
 @dataclass
@@ -223,10 +221,10 @@ class Conversation(SMTP):
             tls_context=server.certificate.context if server.tls == "starttls" else None,
             require_starttls=server.tls == "starttls",
             auth_required=server.users is not None,
-            auth_require_tls=server.tls == "starttls",
             auth_exclude_mechanism=() if server.users is not None else ("LOGIN", "PLAIN"),
             authenticator=server.authenticate,
         )
+        self._auth_require_tls = server.tls == "starttls"  # elsewhere there is TLS from the first byte, or none is wanted
         for verb, ordinary in list(self._smtp_methods.items()):
             self._smtp_methods[verb] = self._scripted(verb, VERBS.get(verb, ""), ordinary)
 

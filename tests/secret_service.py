@@ -10,6 +10,7 @@ prompter stands a program that leaves a mark and says nothing, as a person does 
 """
 
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -27,6 +28,31 @@ def needed():
     missing = sorted(package for program, package in PROGRAMS.items() if shutil.which(program) is None)
     if missing:
         pytest.skip(f"needs a Secret Service: apt install {' '.join(missing)}")
+
+
+def working_for(home):
+    """Ids of the processes that have this home in their environment or command line, except our own."""
+    found = []
+    for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+        try:
+            seen = pathlib.Path(f"/proc/{pid}/environ").read_bytes() + pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if os.fsencode(home) in seen and pid != os.getpid():
+            found.append(pid)
+    return found
+
+
+def end_all(home, except_for=()):
+    """End what still works for this home, and wait until it is gone."""
+    deadline = time.monotonic() + 5
+    while (pids := set(working_for(home)) - set(except_for)) and time.monotonic() < deadline:
+        for pid in pids:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+        time.sleep(0.01)
 
 
 class SecretService:
@@ -65,6 +91,10 @@ class SecretService:
             os.kill(activated, signal.SIGKILL)
         self.bus.kill()
         self.bus.wait()
+
+    @property
+    def pids(self):
+        return [process.pid for process in (self.bus, self.daemon) if process is not None]
 
     def environment(self):
         return {
