@@ -53,6 +53,13 @@ FOOTERS = r"""
 /^530/ https://support.google.com/mail/?p=WantAuthError a1-20020 - gsmtp
 """
 
+# By name, the options of smtpd. `old` offers nothing but STARTTLS and AUTH.
+LISTENERS = {
+    "starttls": [],
+    "implicit": ["smtpd_tls_wrappermode=yes"],
+    "old": ["smtpd_discard_ehlo_keywords=chunking,pipelining,8bitmime,size,dsn,smtputf8,enhancedstatuscodes,vrfy,etrn"],
+}
+
 
 def missing():
     """Why there can be no Postfix here, "" when there can."""
@@ -73,20 +80,19 @@ def _free_port():
 
 
 class Postfix:
-    """`users`: login -> password; nobody else may send. `tls`: "starttls" or "implicit", what `port` speaks."""
+    """`users`: login -> password; nobody else may send. `listener`: which of LISTENERS `port` is, at any time."""
 
     host = "127.0.0.1"
     name = "smtp.example.test"
 
-    def __init__(self, *, users, tls="starttls", settings=None):
-        assert tls in ("starttls", "implicit")
+    def __init__(self, *, users, listener="starttls", settings=None):
         self.users = users
-        self.tls = tls
+        self.listener = listener
         self.authority = trustme.CA()
         self._issued = self.authority.issue_cert("localhost", "127.0.0.1", self.name)
         pem = self._issued.cert_chain_pems[0].bytes().decode()
         self.fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
-        self.ports = {"starttls": _free_port(), "implicit": _free_port()}
+        self.ports = {name: _free_port() for name in LISTENERS}
         self.settings = settings or {}
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="postfix-"))
         self.directory.chmod(0o755)  # Postfix' user enters it
@@ -97,7 +103,11 @@ class Postfix:
 
     @property
     def port(self):
-        return self.ports[self.tls]
+        return self.ports[self.listener]
+
+    @property
+    def tls(self):
+        return "implicit" if self.listener == "implicit" else "starttls"
 
     def write_authority(self, path):
         """The authority's certificate as PEM, for clients that verify."""
