@@ -64,7 +64,7 @@ def test_a_locked_keyring_is_reported_and_nobody_is_asked(desktop, how):
     began = time.monotonic()
     with pytest.raises(secrets.SecretUnreadable, match=r"auth\.conf:1: .*the keyring is locked") as caught:
         read(desktop.identity)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < secrets.DEADLINE
     assert "unlock the keyring" in caught.value.hint
     assert caught.value.status == 75
     assert not desktop.prompted()
@@ -86,7 +86,7 @@ def test_no_bus_at_all(tmp_path):
     began = time.monotonic()
     with pytest.raises(secrets.SecretUnreadable, match=f"no session bus at unix:path={tmp_path}/nothing/bus") as caught:
         read(nobody)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < secrets.DEADLINE
     assert caught.value.status == 75
 
 
