@@ -7,9 +7,10 @@ A file is a head of `key: value` lines, a script, and what must come of it:
     tls: starttls                      none (default), starttls, opportunistic, implicit
     login: user secret                 credentials we have;  insecure: yes  lets them go in clear
     smarthost: no                      the relay was found by MX
-    message: a@x.example -> b@y.example, c@y.example ; 8bit utf8 size=5000
+    message: a@x.example -> b@y.example, c@y.example ; 8bit utf8 size=5000 parts unreadable
     | a line of the body
     C: MAIL FROM:<a@x.example>         we must say this (without line end)
+    C* AUTH SCRAM-SHA-256              a line that begins so
     C: (nothing)                       and nothing more before the server goes on
     S: 250 2.1.0 Ok                    the server says this
     S~ 250-half a li                   the same without a line end
@@ -54,6 +55,7 @@ class Message:
         self.eightbit = "8bit" in words
         self.utf8 = "utf8" in words
         self.unreadable = "unreadable" in words  # the spool fails behind the body given
+        self.parts = "parts" in words  # each line of the body is a piece of its own
         self.size = 0
         for word in words:
             if word.startswith("size="):
@@ -66,7 +68,9 @@ class Message:
 
     def job(self, key):
         def chunks(capabilities):
-            if self.body:
+            if self.parts:
+                yield from (line + b"\r\n" for line in self.lines)
+            elif self.body:
                 yield self.body
             if self.unreadable:
                 raise OSError(5, "Input/output error")
@@ -105,6 +109,8 @@ class Dialogue:
             self.steps.append(("quiet", b""))
         elif line.startswith("C: ") or line == "C:":
             self.steps.append(("C", line[3:].encode() + b"\r\n"))
+        elif line.startswith("C* "):
+            self.steps.append(("C*", line[3:].encode()))
         elif line.startswith("S: "):
             self.steps.append(("S", line[3:].encode().decode("unicode_escape").encode("latin-1") + b"\r\n"))
         elif line.startswith("S~ "):
@@ -329,6 +335,12 @@ async def _server(dialogue, line, wire, cut):
             if not bytes(wire.sent).startswith(value):
                 raise Mismatch(f"{dialogue.name}: expected C: {value!r}, we said {bytes(wire.sent)!r}")
             del wire.sent[: len(value)]
+        elif kind == "C*":
+            await settle()
+            said, end, rest = bytes(wire.sent).partition(b"\r\n")
+            if not end or not said.startswith(value):
+                raise Mismatch(f"{dialogue.name}: expected C* {value!r}, we said {said!r}")
+            wire.sent[:] = rest
         elif kind == "quiet":
             await settle()
             if wire.sent:

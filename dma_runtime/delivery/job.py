@@ -109,3 +109,33 @@ def speakable(address: str) -> bool:
     except command.Unspeakable:
         return False
     return True
+
+
+def divide(job: Job, capabilities: Capabilities, domains: set[str], peer: str) -> tuple[Work, list[Part], bool]:
+    """(the work, its parts for this relay, True if all recipients are in them or answered).
+
+    Recipients that this relay cannot take have their outcome already; with no part left, all have. `domains` are those of
+    the session so far, and grows.
+    """
+    work, fitting, fits = Work(job), [], True
+    whole = impossible(job, capabilities, peer)
+    for index, address in enumerate(job.recipients):
+        if whole is not None:
+            work.outcomes[index] = whole
+        elif not speakable(address):
+            work.outcomes[index] = verdict.unspeakable(relay=peer)
+        elif not _domain_fits(address, domains, capabilities.rcptdomainmax):
+            work.outcomes[index] = verdict.untried("the relay takes no further domain in this session", relay=peer)
+            fits = False
+        else:
+            fitting.append(index)
+    most = capabilities.rcptmax or len(fitting) or 1  # RFC 9422 4.2
+    return work, [Part(work, fitting[at : at + most]) for at in range(0, len(fitting), most)], fits
+
+
+def _domain_fits(address: str, domains: set[str], most: int) -> bool:
+    domain = address.rpartition("@")[2].lower()
+    if most and domain not in domains and len(domains) >= most:  # RFC 9422 4.3: domains in a session
+        return False
+    domains.add(domain)
+    return True

@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from dma_runtime.delivery.job import Job, Part, Work, impossible, parameters, speakable
+from dma_runtime.delivery.job import Job, Part, Work, divide, parameters
 from dma_runtime.delivery.line import Broken, Line
 from dma_runtime.delivery.signon import Refused, Target, sign_on
 from dma_runtime.outcome import Outcome
@@ -182,7 +182,7 @@ class Session:
             self._needs_reset = not over.clean
         again: list[int] = []
         if over.delivered:  # RFC 5321 4.5.3.1.10: those refused for their number get a transaction of their own, at once
-            again = [i for i, a in zip(part.indices, over.answers, strict=True) if a is not None and _is_too_many(*a)]
+            again = [part.indices[at] for at in over.too_many()]
         if again:
             self._backlog.append(Part(part.work, again))
         self._tell(part, over, again)
@@ -214,8 +214,10 @@ class Session:
 
     def _part_done(self, work: Work) -> None:
         work.parts -= 1
-        if work.parts:
-            return
+        if not work.parts:
+            self._report(work)
+
+    def _report(self, work: Work) -> None:
         outcomes = [outcome for outcome in work.outcomes if outcome is not None]
         assert len(outcomes) == len(work.outcomes)
         assert self._done is not None
@@ -282,6 +284,8 @@ class Session:
                 if now.chunking:
                     piece = part.pending
                     assert piece is not None
+                    if not self._engine.may_send():
+                        return False  # RFC 3030 4.2: without PIPELINING each part waits for its reply
                     if part.size and not now.accepted_by_some and self._unanswered + len(piece) > WINDOW_BYTES:
                         return False  # this far and no farther ahead of the replies
                     part.pending = next(part.body, None)
@@ -364,34 +368,11 @@ class Session:
 
     def _take(self, job: Job) -> None:
         """A pulled job becomes parts, or is answered at once when this relay cannot take it."""
-        work = Work(job)
-        whole = impossible(job, self.capabilities, self.peer)
-        fitting: list[int] = []
-        for index, address in enumerate(job.recipients):
-            if whole is not None:
-                work.outcomes[index] = whole
-            elif not speakable(address):
-                work.outcomes[index] = verdict.unspeakable(relay=self.peer)
-            elif not self._domain_fits(address):
-                text = "the relay takes no further domain in this session"
-                work.outcomes[index] = verdict.untried(text, relay=self.peer)
-                self._last_job = True
-            else:
-                fitting.append(index)
-        most = self.capabilities.rcptmax or len(fitting) or 1  # RFC 9422 4.2
-        for at in range(0, len(fitting), most):
-            self._backlog.append(Part(work, fitting[at : at + most]))
-        if not fitting:
-            work.parts = 1
-            self._part_done(work)
-
-    def _domain_fits(self, address: str) -> bool:
-        domain = address.rpartition("@")[2].lower()
-        most = self.capabilities.rcptdomainmax  # RFC 9422 4.3: domains in a session
-        if most and domain not in self._domains and len(self._domains) >= most:
-            return False
-        self._domains.add(domain)
-        return True
+        work, parts, fits = divide(job, self.capabilities, self._domains, self.peer)
+        self._last_job = self._last_job or not fits
+        self._backlog.extend(parts)
+        if not parts:
+            self._report(work)
 
     # ------------------------------------------------------------ the end
 
@@ -452,9 +433,3 @@ class Session:
         self._line.fail("given up by dma")
         if self._finished is not None and not self._finished.done():
             self._finished.set_exception(bug)
-
-
-def _is_too_many(stage: str, reply: Reply) -> bool:
-    if stage != command.S_RCPT or reply.code not in (452, 552):  # 552 from servers older than RFC 5321
-        return False
-    return reply.status.endswith(".5.3") or (not reply.status and "too many" in reply.text.lower())

@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import os
 
 from dma_runtime.delivery.line import Broken, Line
 from dma_runtime.outcome import Outcome
@@ -146,7 +147,11 @@ async def converse(line: Line, target: Target, helo: str, peer: str, want_tls: b
         # TLS was opportunistic and broke: what follows goes in clear, and a login does not.
         login=target.login if want_tls or policy.level != tls.OPPORTUNISTIC else None,
         clear_login=policy.clear_login,
+        trusted=policy.verify != tls.ANY,
+        dice=os.urandom,
     )
+    if line.wire.tls is not None:
+        handshake.binding = line.wire.tls.binding
     # A port that waits for our TLS says nothing at all; RFC 5321's five minutes would only hide that.
     mute = target.port == tls.IMPLICIT_PORT and not handshake.encrypted
     try:
@@ -164,6 +169,7 @@ async def converse(line: Line, target: Target, helo: str, peer: str, want_tls: b
                         )
                     )
                 await _upgrade(line, target)
+                handshake.binding = line.wire.tls.binding if line.wire.tls is not None else None
                 action = handshake.secured()
             if isinstance(action, Ready):
                 line.engine.pipelining = handshake.capabilities.pipelining

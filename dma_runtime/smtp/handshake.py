@@ -23,9 +23,12 @@ from binascii import a2b_base64, b2a_base64
 
 from dma_runtime.smtp import command, sasl
 from dma_runtime.smtp.capabilities import Capabilities
+from dma_runtime.smtp.stuck import Stuck
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from dma_runtime.secret import Secret
     from dma_runtime.smtp.reply import Reply
 
@@ -85,10 +88,13 @@ class Handshake:
         encrypted: bool = False,
         login: tuple[str, Secret] | None = None,
         clear_login: bool = False,
+        trusted: bool = False,
+        dice: Callable[[int], bytes],
     ) -> None:
         """`encrypted`: the connection is TLS from the start. `login` is (user, password).
 
-        `want_tls` without `must_tls` is opportunistic TLS.
+        `want_tls` without `must_tls` is opportunistic TLS. `trusted`: TLS here means a verified relay. `dice(n)` gives n
+        random bytes.
         """
         self.state = "greeting"
         self.capabilities = Capabilities()
@@ -100,9 +106,12 @@ class Handshake:
         self._must_tls = must_tls
         self._login = login
         self._clear_login = clear_login
-        self._mechanisms: list[type[sasl.Mechanism]] = []
+        self.binding: bytes | None = None  # channel binding data (tls-unique), where TLS has it
+        self._trusted = trusted
+        self._dice = dice
+        self._mechanisms: list[str] = []
         self._current: sasl.Mechanism | None = None
-        self._stuck: sasl.Stuck | None = None
+        self._stuck: Stuck | None = None
 
     @property
     def verb(self) -> command.Verb:
@@ -183,7 +192,9 @@ class Handshake:
                 "the connection is not encrypted, so the login was not sent",
                 "Add SECURETRANSFER (and STARTTLS on port 587) to dma.conf; INSECURE allows the login in clear.",
             )
-        self._mechanisms = sasl.choose(self.capabilities.mechanisms, self.encrypted)
+        self._mechanisms = sasl.choose(
+            self.capabilities.mechanisms, trusted=self.encrypted and self._trusted, bound=self.binding is not None
+        )
         if not self._mechanisms:
             offered = " ".join(self.capabilities.mechanisms)
             says = f"no common mechanism: the relay offers AUTH {offered}" if offered else "the relay offers no AUTH"
@@ -197,19 +208,18 @@ class Handshake:
 
     def _start_mechanism(self) -> Action:
         assert self._login is not None
-        mechanism = self._mechanisms.pop(0)
-        self._current = mechanism(*self._login)
-        self.mechanism = mechanism.name
-        word = b"AUTH " + mechanism.name.encode("ascii")
+        name = self.mechanism = self._mechanisms.pop(0)
+        self._current = sasl.start(name, *self._login, self._dice, self.binding)
+        word = b"AUTH " + name.encode("ascii")
         try:
             first = self._current.initial()
-        except sasl.Stuck as stuck:
+        except Stuck as stuck:
             return Refuse(command.S_AUTH, None, str(stuck))
         if first is not None:
             # RFC 4954 4: an empty initial response is "="; one that does not fit the line waits to be asked for.
             line = word + b" " + (b2a_base64(first, newline=False) or b"=") + b"\r\n"
             if len(line) <= _LINE:
-                return self._send("auth", command.AUTH, line, f"AUTH {mechanism.name} ***")
+                return self._send("auth", command.AUTH, line, f"AUTH {name} ***")
         return self._send("auth", command.AUTH, word + b"\r\n")
 
     def _challenged(self, reply: Reply) -> Action:
@@ -219,14 +229,14 @@ class Handshake:
         try:
             challenge = a2b_base64(reply.lines[-1][4:].strip(), strict_mode=True)
         except (BadBase64, ValueError):
-            return self._cancel(sasl.Stuck("the relay's challenge is not base64"))
+            return self._cancel(Stuck("the relay's challenge is not base64"))
         try:
             response = self._current.answer(challenge)
-        except sasl.Stuck as stuck:
+        except Stuck as stuck:
             return self._cancel(stuck)
         return self._send("auth", command.AUTH, b2a_base64(response, newline=False) + b"\r\n", "***")
 
-    def _cancel(self, stuck: sasl.Stuck) -> Action:
+    def _cancel(self, stuck: Stuck) -> Action:
         """RFC 4954 4: `*` cancels; the server answers 501, and that ends the session."""
         self._stuck = stuck
         self._mechanisms = []
@@ -242,6 +252,8 @@ class Handshake:
     def _signed_in(self, _: Reply) -> Action:
         if self._stuck is not None:  # a yes to our cancel is no sign-in
             return Refuse(command.S_AUTH, None, str(self._stuck))
+        if self._current is None or not self._current.proved:
+            return Refuse(command.S_AUTH, None, "the relay says yes without having proved that it knows the password")
         self.authenticated = True
         return self._ready()
 

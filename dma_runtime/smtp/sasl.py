@@ -1,27 +1,29 @@
 """Proving who we are: SASL mechanisms as small machines, challenge bytes in, response bytes out.
 
 Rules:
-- `choose` takes the best mechanism both sides know; on an unencrypted channel one that does not show the password first.
+- `choose` takes the best mechanism both sides know. Over TLS with a verified relay that is PLAIN: one round trip, and it
+  works with any password store of the relay. Anywhere else one that does not show the password comes first.
 - A mechanism is used once. `initial` is its first message or None when the server speaks first; `answer` gives the
-  response to a challenge and raises `Stuck` when the server asks for more than the mechanism has.
+  response to a challenge and raises `Stuck` when the server asks for more than the mechanism has. A success counts only
+  when `proved` is true.
 - The password is looked at when its bytes are needed, and kept nowhere else.
 
-Follows RFC 4616 (PLAIN), draft-murchison-sasl-login (LOGIN), RFC 2195 (CRAM-MD5), RFC 4954 (all of them in SMTP).
+Follows RFC 4616 (PLAIN), draft-murchison-sasl-login (LOGIN), RFC 2195 (CRAM-MD5), RFC 5802 and 7677 (SCRAM), RFC 4954
+(all of them in SMTP).
 """
 
 from __future__ import annotations
 
 import hmac
 
+from dma_runtime.smtp.scram import Scram
+from dma_runtime.smtp.stuck import Stuck
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from dma_runtime.secret import Secret
-
-
-class Stuck(Exception):
-    """The server asks for something the mechanism does not have; the text says what."""
 
 
 def _bytes(text: str) -> bytes:
@@ -32,8 +34,7 @@ def _bytes(text: str) -> bytes:
 
 
 class Plain:
-    name = "PLAIN"
-    shows_password = True
+    proved = True  # nothing more to see: the relay's 235 is the answer
 
     def __init__(self, user: str, password: Secret) -> None:
         self._user = user
@@ -54,8 +55,7 @@ class Plain:
 class Login:
     """The user, then the password; the prompts differ from server to server and are not looked at."""
 
-    name = "LOGIN"
-    shows_password = True
+    proved = True
 
     def __init__(self, user: str, password: Secret) -> None:
         self._user = user
@@ -75,8 +75,7 @@ class Login:
 
 
 class CramMd5:
-    name = "CRAM-MD5"
-    shows_password = False
+    proved = True
 
     def __init__(self, user: str, password: Secret) -> None:
         self._user = user
@@ -96,14 +95,36 @@ class CramMd5:
         return _bytes(self._user) + b" " + digest.encode("ascii")
 
 
-Mechanism = Plain | Login | CramMd5
+Mechanism = Plain | Login | CramMd5 | Scram
 
-# Best first. Over TLS with a verified relay PLAIN is one round trip and works with any password store of the server.
-ENCRYPTED: tuple[type[Mechanism], ...] = (Plain, Login, CramMd5)
-IN_CLEAR: tuple[type[Mechanism], ...] = (CramMd5, Plain, Login)
+# Best first. With channel binding before the same without: the relay takes "could bind, you do not offer it" (RFC 5802 6)
+# for a strip when it does offer it.
+_SCRAM = ("SCRAM-SHA-256-PLUS", "SCRAM-SHA-1-PLUS", "SCRAM-SHA-256", "SCRAM-SHA-1")
+_TRUSTED = ("PLAIN", "LOGIN", *_SCRAM, "CRAM-MD5")
+_CAUTIOUS = (*_SCRAM, "CRAM-MD5", "PLAIN", "LOGIN")
 
 
-def choose(offered: Iterable[str], encrypted: bool) -> list[type[Mechanism]]:
-    """The mechanisms to try, best first; empty when there is no common one."""
+def choose(offered: Iterable[str], *, trusted: bool, bound: bool = False) -> list[str]:
+    """Names of the mechanisms to try, best first; empty when there is no common one.
+
+    `trusted`: the relay was verified and the channel is encrypted. `bound`: there is channel binding data.
+    """
     names = {name.upper() for name in offered}
-    return [mechanism for mechanism in (ENCRYPTED if encrypted else IN_CLEAR) if mechanism.name in names]
+    return [name for name in (_TRUSTED if trusted else _CAUTIOUS) if name in names and (bound or not name.endswith("-PLUS"))]
+
+
+def start(
+    name: str, user: str, password: Secret, dice: Callable[[int], bytes], binding: bytes | None = None
+) -> Mechanism:
+    """The machine of a mechanism that `choose` named."""
+    if name == "PLAIN":
+        return Plain(user, password)
+    if name == "LOGIN":
+        return Login(user, password)
+    if name == "CRAM-MD5":
+        return CramMd5(user, password)
+    digest = "sha256" if "-256" in name else "sha1"
+    plus = name.endswith("-PLUS")
+    return Scram(
+        digest, user, password, dice, binding=binding if plus else None, could_bind=binding is not None and not plus
+    )

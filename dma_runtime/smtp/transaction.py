@@ -157,6 +157,10 @@ class Transaction:
         self.body = NO_BODY
         self._settle(command.S_DATA, reply)
 
+    def too_many(self) -> list[int]:
+        """Recipients refused only for their number (RFC 5321 4.5.3.1.10)."""
+        return [at for at, answer in enumerate(self.answers) if answer is not None and _is_too_many(*answer)]
+
     # ------------------------------------------------------------ what was said
 
     def reply(self, verb: Verb, reply: Reply) -> None:
@@ -226,7 +230,7 @@ class Transaction:
         self.final = reply
         if self._part_refusal is not None:
             self._settle(command.S_DATA, self._part_refusal)  # the first refusal is the reason
-        elif self._accepted:
+        else:
             # From here on the mail is the relay's.
             self._settle(command.S_FINAL, reply)
 
@@ -244,3 +248,9 @@ class Transaction:
 
     def _out_of_step(self, verb: Verb, reply: Reply) -> None:
         self.fatal = f"out of step: {verb.name} was answered {reply.text}"
+
+
+def _is_too_many(stage: str, reply: Reply) -> bool:
+    if stage != command.S_RCPT or reply.code not in (452, 552):  # 552 from servers older than RFC 5321
+        return False
+    return reply.status.endswith(".5.3") or (not reply.status and "too many" in reply.text.lower())

@@ -97,6 +97,13 @@ class TlsLayer:
     def resumed(self) -> bool:
         return bool(self._object.session_reused)
 
+    @property
+    def binding(self) -> bytes | None:
+        """tls-unique (RFC 5929); None where it is not defined or not unique: TLS 1.3, a resumed session."""
+        if self._object.version() != "TLSv1.2" or self._object.session_reused:
+            return None
+        return self._object.get_channel_binding("tls-unique")
+
     def begin(self, done: Callable[[str | None], None]) -> None:
         self._done = done
         self._shake()

@@ -6,10 +6,11 @@ import random
 import pytest
 
 from dma_runtime.secret import Secret
-from dma_runtime.smtp import command, sasl
+from dma_runtime.smtp import command, sasl, scram
 from dma_runtime.smtp.capabilities import Capabilities
 from dma_runtime.smtp.engine import Engine, Unexpected
 from dma_runtime.smtp.reply import LINE_LIMIT, REPLY_LIMIT, BadReply, ReplyParser, reply
+from dma_runtime.smtp.transaction import BODY, Transaction
 
 
 def parse(*pieces):
@@ -134,6 +135,39 @@ def test_a_reply_to_nothing_is_a_fault():
     assert fault.value.reply.code == 421
 
 
+# ---------------------------------------------------------------- transactions
+
+
+def talk(transaction, *replies):
+    """Send all it has to say, give the replies to its commands in order."""
+    said = []
+    while (step := transaction.next()) is not None:
+        said.append(step[0])
+    for verb, text in zip(said, replies, strict=True):
+        transaction.reply(verb, reply(text))
+    return transaction
+
+
+def test_a_message_counts_as_delivered_only_for_those_who_were_accepted():
+    yes = talk(Transaction(b"", [b"", b""], chunking=True), "250 ok", "250 ok", "550 no")
+    assert yes.next() is None
+    assert yes.body == BODY
+    yes.part_sent(last=True)
+    yes.reply(command.LAST, reply("250 ok"))
+    assert (yes.delivered, yes.over, yes.clean) == (True, True, True)
+    # A broken server accepts recipients and the body behind a MAIL it refused: that is nobody's delivery.
+    no = talk(Transaction(b"", [b""], chunking=True, ahead=True), "550 no", "250 ok")
+    assert not no.delivered
+    no = Transaction(b"", [b""], chunking=True, ahead=True)
+    said = [no.next(), no.next(), no.next()]
+    assert said[2] is None
+    no.part_sent(last=True)
+    for verb, text in ((command.MAIL, "550 no"), (command.RCPT, "250 ok"), (command.LAST, "250 ok")):
+        no.reply(verb, reply(text))
+    assert not no.delivered
+    assert no.answers[0][0] == "MAIL FROM"
+
+
 # ---------------------------------------------------------------- commands
 
 
@@ -207,9 +241,88 @@ def test_size_without_a_number_and_without_size():
 
 def test_the_best_common_mechanism_comes_first():
     offered = ["login", "CRAM-MD5", "PLAIN", "XOAUTH2"]
-    assert [one.name for one in sasl.choose(offered, True)] == ["PLAIN", "LOGIN", "CRAM-MD5"]
-    assert [one.name for one in sasl.choose(offered, False)] == ["CRAM-MD5", "PLAIN", "LOGIN"]
-    assert sasl.choose(["XOAUTH2"], True) == []
+    assert sasl.choose(offered, trusted=True) == ["PLAIN", "LOGIN", "CRAM-MD5"]
+    assert sasl.choose(offered, trusted=False) == ["CRAM-MD5", "PLAIN", "LOGIN"]
+    assert sasl.choose(["XOAUTH2"], trusted=True) == []
+    scram = ["PLAIN", "SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"]
+    assert sasl.choose(scram, trusted=False)[0] == "SCRAM-SHA-256"
+    assert sasl.choose(scram, trusted=False, bound=True)[0] == "SCRAM-SHA-256-PLUS"
+    assert sasl.choose(scram, trusted=True)[0] == "PLAIN"
+
+
+# The examples of RFC 5802 5 and RFC 7677 3: digest, client nonce, server first, client final, server final.
+SCRAM = [
+    (
+        "sha1",
+        "fyko+d2lbbFgONRv9qkxdawL",
+        b"r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,s=QSXCR+Q6sek8bf92,i=4096",
+        b"c=biws,r=fyko+d2lbbFgONRv9qkxdawL3rfcNHYJY1ZVvWVs7j,p=v0X8v3Bz2T0CJGbJQyF0X+HI4Ts=",
+        b"v=rmF9pqV8S7suAoZWja4dJRkFsKQ=",
+    ),
+    (
+        "sha256",
+        "rOprNGfwEbeRWgbNEkqO",
+        b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
+        b"c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
+        b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=",
+    ),
+]
+
+
+def scram_of(digest, nonce, **more):
+    """With a dice that gives the bytes whose base64 is the example's nonce."""
+    return scram.Scram(digest, "user", Secret("pencil"), lambda size: base64.b64decode(nonce), **more)
+
+
+@pytest.mark.parametrize(("digest", "nonce", "first", "final", "proof"), SCRAM)
+def test_scram_is_that_of_its_rfc(digest, nonce, first, final, proof):
+    machine = scram_of(digest, nonce)
+    assert machine.initial() == b"n,,n=user,r=" + nonce.encode()
+    assert machine.answer(first) == final
+    assert not machine.proved
+    assert machine.answer(proof) == b""
+    assert machine.proved
+    with pytest.raises(sasl.Stuck):
+        machine.answer(b"more")
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        b"r=another,s=QSXCR+Q6sek8bf92,i=4096",
+        b"r=fyko+d2lbbFgONRv9qkxdawL,s=QSXCR+Q6sek8bf92,i=4096",  # the relay added nothing
+        b"r=fyko+d2lbbFgONRv9qkxdawLx,s=QSXCR+Q6sek8bf92,i=100",
+        b"r=fyko+d2lbbFgONRv9qkxdawLx,s=QSXCR+Q6sek8bf92,i=99999999",
+        b"r=fyko+d2lbbFgONRv9qkxdawLx,s=!,i=4096",
+        b"m=ext,r=fyko+d2lbbFgONRv9qkxdawLx,s=QSXCR+Q6sek8bf92,i=4096",
+        b"e=other-error",
+    ],
+)
+def test_scram_refuses_what_does_not_answer_it(challenge):
+    with pytest.raises(sasl.Stuck):
+        scram_of(*SCRAM[0][:2]).answer(challenge)
+
+
+def test_scram_takes_no_relay_that_does_not_know_the_password():
+    for last in (b"v=AAAAqV8S7suAoZWja4dJRkFsKQA=", b"e=invalid-proof", b"", b"v=!"):
+        machine = scram_of(*SCRAM[0][:2])
+        machine.answer(SCRAM[0][2])
+        with pytest.raises(sasl.Stuck):
+            machine.answer(last)
+        assert not machine.proved
+
+
+def test_scram_binds_the_channel():
+    bound = scram_of(*SCRAM[0][:2], binding=b"finished")
+    assert bound.initial().startswith(b"p=tls-unique,,")
+    said = bound.answer(SCRAM[0][2])
+    assert base64.b64decode(said.split(b",")[0][2:]) == b"p=tls-unique,,finished"
+    assert scram_of(*SCRAM[0][:2], could_bind=True).initial().startswith(b"y,,")
+
+
+def test_scram_escapes_the_name():
+    machine = scram.Scram("sha1", "a,b=c", Secret("x"), lambda size: b"x" * size)
+    assert b"n=a=2Cb=3Dc," in machine.initial()
 
 
 def test_cram_md5_is_that_of_rfc_2195():
