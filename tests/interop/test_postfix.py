@@ -57,6 +57,14 @@ def test_a_message_arrives_through_tls_and_auth(server, listener, mine):
     assert len({data.partition(b"ESMTPSA id ")[2].split()[0] for data in server.raw()}) == 1
 
 
+def test_dots_arrive_as_they_were(server, listener, mine):
+    body = b".one\n..two\n.\n\n.\nno line end"
+    mine.send("-i", "-f", LOGIN, "bob@far.test", text=b"Subject: dots\n\n" + body)
+    server.wait(1)
+    (data,) = server.raw()
+    assert data.endswith(b"\n\n" + body + b"\n")
+
+
 def test_who_does_not_exist_is_reported_to_the_sender_in_the_relay_s_words(server, mine):
     mine.send("-f", LOGIN, "nobody@far.test", "bob@far.test")
     mine.until_empty()
