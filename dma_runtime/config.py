@@ -449,7 +449,7 @@ def find(option: str | None, environ: dict[str, str], uid: int, euid: int) -> Co
     trusted = uid == euid
     if option is not None and trusted:
         config = load(option)
-        if config.values or not config.source:
+        if config.values or config.problems or not config.source:
             return config
         # Old callers pass -C sendmail.cf: a file without one known key is not ours.
         warning = f"{option}: no known key in it, file ignored"
