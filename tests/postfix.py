@@ -294,8 +294,8 @@ class Postfix:
 
     def _master(self):
         listeners = "".join(
-            f"127.0.0.1:{port} inet n - n - - smtpd" + ("\n  -o smtpd_tls_wrappermode=yes\n" if kind == "implicit" else "\n")
-            for kind, port in self.ports.items()
+            f"127.0.0.1:{port} inet n - n - - smtpd" + "".join(f"\n  -o {option}" for option in LISTENERS[name]) + "\n"
+            for name, port in self.ports.items()
         )
         return listeners + textwrap.dedent(
             """\
