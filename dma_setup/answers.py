@@ -166,6 +166,11 @@ def _refusal(question: Question, given: Any) -> str:
     return ""
 
 
+def has_default(question: Question, values: Mapping[str, Any]) -> bool:
+    """Whether some default is not empty, acceptable or not."""
+    return any(render.text(each.value, dict(values)).strip() not in ("", "None") for each in question.defaults)
+
+
 def collect(recipe: Recipe, given: Given, sources: Sources, context: Callable[[Answers], dict[str, Any]]) -> Answers:
     """All answers, or Incomplete. `context` gives the values recipe strings may name, from the answers so far."""
     answers = Answers()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dma_setup import answers as given_answers
+from dma_setup import render
 from dma_setup.answers import Answers, Given, Wrong
 from dma_setup.plan import Plan
 from dma_setup.question import Question, Refused
@@ -82,10 +83,7 @@ class Terminal(Driver):
         if wrong:
             raise given_answers.incomplete([], wrong, self._given)
         answers = Answers()
-        asked = [question for question in recipe.questions if question.asked and question.id not in self._given.values]
-        number = {2: "Two", 3: "Three", 4: "Four", 5: "Five"}.get(len(asked), str(len(asked)))
-        how = "Enter takes the [default]. Ctrl-C leaves everything as it is."
-        self._report.title(f"{number} question{'s' if len(asked) != 1 else ''}. {how}")
+        self._report.title(f"{self._how_many(recipe, context)}. Enter takes the [default]. Ctrl-C leaves all as it is.")
         self._report.line()
         for question in recipe.questions:
             values = context(answers)
@@ -97,6 +95,24 @@ class Terminal(Driver):
             else:
                 self._ask(question, answers, context)
         return answers
+
+    def _how_many(self, recipe: Recipe, context: Context) -> str:
+        """`Three questions`; `Up to six` when some depend on the answers to others."""
+        every, least = (self._asked(recipe, context, optional) for optional in ("x", ""))
+        number = {1: "One", 2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six"}.get(every, str(every))
+        if every != least:
+            number = f"Up to {number.lower()}"
+        return f"{number} question{'s' if every != 1 else ''}"
+
+    def _asked(self, recipe: Recipe, context: Context, optional: str) -> int:
+        """How many questions would be asked if every answer was `x`, and every optional one `optional`."""
+        imagined = Answers({question.id: optional if question.optional else "x" for question in recipe.questions})
+        values = context(imagined)
+        count = 0
+        for question in recipe.questions:
+            if question.id not in self._given.values and given_answers.applies(question, values):
+                count += question.asked or not (question.optional or given_answers.has_default(question, values))
+        return count
 
     def _take(self, question: Question, answers: Answers) -> None:
         """An answer given beforehand."""
@@ -120,6 +136,10 @@ class Terminal(Driver):
         if not question.asked and (value or question.optional):
             answers.values[question.id] = value
             return
+        if question.choices:
+            offered = _offered(question, context(answers))
+            answers.values[question.id] = prompt.choose(question.ask, offered, value)
+            return
         answers.values[question.id] = prompt.answer(self._report, question, value, source, note)
 
     def again(self, question: Question, answers: Answers, context: Context, attempt: str) -> bool:
@@ -133,6 +153,15 @@ class Terminal(Driver):
 
     def needs(self, identifier: str) -> bool:
         return identifier not in self._given.values
+
+
+def _offered(question: Question, values: dict[str, Any]) -> dict[str, str]:
+    """The choices that are worth showing here."""
+    return {
+        value: says
+        for value, says in question.choices.items()
+        if value not in question.offered or render.truth(question.offered[value], values)
+    }
 
 
 def choose_recipe(recipes: list[Recipe]) -> str:

@@ -5,6 +5,7 @@ Prompts go to standard error. Ctrl-C raises KeyboardInterrupt (`unsafe_ask`), wh
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -17,6 +18,9 @@ from dma_setup.question import Question, Refused
 from dma_setup.report import Report
 from dma_setup.secret import clean
 
+# Asking the terminal where its cursor is only helps menus that fill the screen, and confuses terminals that do not answer.
+os.environ.setdefault("PROMPT_TOOLKIT_NO_CPR", "1")
+
 STYLE = questionary.Style([("qmark", "bold"), ("question", "bold"), ("answer", ""), ("instruction", "")])
 
 
@@ -27,14 +31,12 @@ def _where() -> dict[str, Any]:
 def answer(report: Report, question: Question, default: str, source: str, note: str) -> str:
     """An answer to any question but a secret, asked until it can be accepted."""
     title = f"{question.ask} ({note})" if note else question.ask
-    if question.choices:
-        return choose(title, question.choices, default)
     if default:
         title += f" [{default}]"
-    if question.help:
+    if question.help and not note:
         report.advice(question.help.splitlines())
     if default and source:
-        report.advice([f"The default is {default}: {source}."])
+        report.advice([f"Default: {source}."])
     while True:
         said = str(questionary.text(title, **_where()).unsafe_ask())
         try:
@@ -46,7 +48,8 @@ def answer(report: Report, question: Question, default: str, source: str, note: 
 def secret(report: Report, question: Question, note: str) -> Secret:
     """A password, not echoed. What does not look like one is asked about once, then used."""
     title = f"{question.ask} ({note}):" if note else f"{question.ask}:"
-    report.advice(question.help.splitlines())
+    if not note:
+        report.advice(question.help.splitlines())
     while True:
         said = str(questionary.password(title, **_where()).unsafe_ask())
         try:

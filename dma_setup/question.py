@@ -48,6 +48,7 @@ class Question:
     ask: str
     help: str = ""
     choices: dict[str, str] = field(default_factory=dict)  # value -> what it means
+    offered: dict[str, str] = field(default_factory=dict)  # value -> when a menu offers it; always, when not here
     defaults: tuple[Default, ...] = ()
     optional: bool = False  # an empty answer is an answer
     asked: bool = True  # False: the wizard takes the default without asking

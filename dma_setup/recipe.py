@@ -249,7 +249,7 @@ def _questions(data: Data) -> list[Question]:
         identifier = _text(data, *here, "id", required=True)
         if not re.fullmatch(r"[a-z][a-z0-9_]*", identifier):
             raise data.problem("id must be lower-case letters, digits and _", *here, "id")
-        choices = _mapping(data, tuple(value.get("choices") or {}), *here, "choices") if "choices" in value else {}
+        choices, offered = _choices(data, *here) if "choices" in value else ({}, {})
         if (kind == "choice") != bool(choices):
             raise data.problem("type choice and choices belong together", *here)
         shape = None
@@ -265,7 +265,8 @@ def _questions(data: Data) -> list[Question]:
                 type=kind,
                 ask=_text(data, *here, "ask", required=True),
                 help=_text(data, *here, "help"),
-                choices={key: str(text) for key, text in choices.items()},
+                choices=choices,
+                offered=offered,
                 defaults=_defaults(data, *here),
                 optional=_flag(data, False, *here, "optional"),
                 asked=_flag(data, True, *here, "asked"),
@@ -275,6 +276,21 @@ def _questions(data: Data) -> list[Question]:
             )
         )
     return found
+
+
+def _choices(data: Data, *here: object) -> tuple[dict[str, str], dict[str, str]]:
+    """(value -> what it means, value -> when it is offered): `VALUE: text` or `VALUE: {says: text, when: …}`."""
+    says: dict[str, str] = {}
+    offered: dict[str, str] = {}
+    found = _inside(data, here)["choices"]
+    for name in _mapping(data, tuple(found) if isinstance(found, dict) else (), *here, "choices"):
+        if isinstance(found[name], dict):
+            _mapping(data, ("says", "when"), *here, "choices", name)
+            says[name] = _text(data, *here, "choices", name, "says", required=True)
+            offered[name] = _text(data, *here, "choices", name, "when", required=True)
+        else:
+            says[name] = _text(data, *here, "choices", name, required=True)
+    return says, offered
 
 
 def _defaults(data: Data, *here: object) -> tuple[Default, ...]:

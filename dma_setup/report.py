@@ -1,7 +1,7 @@
 """What people see: sentences, marks, the plan, and with --json one document.
 
 Prose goes to standard output, or to standard error with --json. Marks are `✓ ! ✗`, and `ok warn FAIL` where the
-terminal has no UTF-8. Colour only on a terminal, and never with NO_COLOR. Lines are wrapped at 79 columns.
+locale is not a UTF-8 one. Colour only on a terminal, and never with NO_COLOR. Lines are wrapped at 79 columns.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
+from collections.abc import Mapping
 from typing import IO, Any
 
 from dma_setup.changes import Change
@@ -22,6 +23,18 @@ _WORDS = {OK: "ok  ", WARN: "warn", FAIL: "FAIL"}
 _COLOURS = {OK: "32", WARN: "33", FAIL: "31", "+": "32", "-": "31", "~": "33", "title": "1", "dim": "2"}
 
 
+def _codeset(environ: Mapping[str, str]) -> str:
+    """The character encoding of the locale, "" for C.
+
+    Python writes UTF-8 in the C locale too, and says so by setting LC_CTYPE (PEP 538, PEP 540); the terminal does not know.
+    """
+    names = ["LC_ALL", "LC_CTYPE", "LANG"]
+    if environ.get("LC_CTYPE") == "C.UTF-8" and environ.get("LANG", "C") in ("", "C", "POSIX"):
+        names.remove("LC_CTYPE")
+    locale = next((environ[name] for name in names if environ.get(name)), "")
+    return locale.partition(".")[2].partition("@")[0]
+
+
 class Report:
     def __init__(
         self, out: IO[str], errors: IO[str], *, as_json: bool = False, environ: dict[str, str] | None = None
@@ -31,8 +44,8 @@ class Report:
         self._prose = errors if as_json else out
         self._errors = errors
         self._as_json = as_json
-        encoding = (getattr(self._prose, "encoding", "") or "").lower().replace("-", "")
-        self.unicode = encoding.startswith("utf8")
+        encodings = (_codeset(environ), getattr(self._prose, "encoding", "") or "")
+        self.unicode = all(encoding.lower().replace("-", "") == "utf8" for encoding in encodings)
         self.colour = self._prose.isatty() and not environ.get("NO_COLOR") and environ.get("TERM", "dumb") != "dumb"
         self.document: dict[str, Any] = {}
 

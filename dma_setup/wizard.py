@@ -7,6 +7,7 @@ the recipe and only the question it names is asked again, three attempts in all.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import time
 from collections.abc import Callable
@@ -68,6 +69,7 @@ class Wizard:
         self.saved = _saved(place, recipe, system) if driver.guided else {}
         self.answers = Answers()
         self.relay: Relay | None = None
+        self.applied = False
 
     # ------------------------------------------------------------ the run
 
@@ -123,11 +125,12 @@ class Wizard:
             for finding in found.findings:
                 self.report.finding(finding)
             if fixed and self.options.verify and self.facts.get("open_ports") == []:
+                name = self.recipe.provider.name or self.recipe.name
+                ports = " and ".join(relay.port for relay in fixed)
                 raise SetupError(
-                    f"{self.recipe.provider.name or self.recipe.name} cannot be reached from here; nothing was changed",
-                    details=["  Check the network, or whether a firewall blocks ports "
-                             + " and ".join(relay.port for relay in fixed) + ", then run dma-setup again."],
-                )  # fmt: skip
+                    f"{name} cannot be reached from here; nothing was changed",
+                    details=["  Check the network, and whether a firewall blocks the ports " + ports + "."],
+                )
 
     def _fixed_relay(self) -> list[Relay]:
         """The relay with its ports when no answer is needed to know it."""
@@ -238,8 +241,8 @@ class Wizard:
         """Say what the relay said and what it means; returns the id of the question to ask again, "" for none."""
         if outcome.stage != "connect" or outcome.code:
             self.report.ok(f"connected to {tried.relay.host}:{tried.relay.port}")
-        words = " ".join(outcome.text.split())
-        meaning = self.recipe.meaning(outcome.code, outcome.status, words) if outcome.code else None
+        words = _words(outcome)
+        meaning = self.recipe.meaning(outcome.code, outcome.status, outcome.text) if outcome.code else None
         if outcome.code and outcome.stage == "AUTH":
             self.report.fail(f"{who[0].upper()}{who[1:]} refused the sign-in: {words}")
         else:
@@ -279,6 +282,7 @@ class Wizard:
             applied = applying.run(plan, journal, self.system, lambda: self.read_back(plan))
         finally:
             lock.release()
+        self.applied = True
         count = f"{len(applied.made)} change{'s' if len(applied.made) != 1 else ''}"
         folder = self.place.shown(journal.folder.removeprefix(self.place.root))
         self.report.ok(f"{count} made in {time.monotonic() - started:.1f} s; the old files are in {folder}")
@@ -348,6 +352,16 @@ class Wizard:
             self.report.advice(
                 [f"({self.answers.secret_id}: {{keyring: true}} here; {{file: …}} or {{stdin: true}} elsewhere)"]
             )
+
+
+def _words(outcome: Outcome) -> str:
+    """What the relay said, as one sentence: the codes of a reply of several lines once."""
+    if not outcome.code:
+        return " ".join(outcome.text.split())
+    lines = [re.sub(r"^[0-9]{3}[- ]|^[0-9]{3}$", "", line.strip()) for line in outcome.text.split("\n")]
+    lines = [line.removeprefix(outcome.status).strip() for line in lines]
+    text = " ".join(" ".join(lines).split())
+    return " ".join(part for part in (str(outcome.code), outcome.status, text[:300]) if part)
 
 
 def _nothing_given() -> Any:

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from dma_setup import answers, ask, modes, recipe, resources
-from dma_setup.errors import SetupError, UsageProblem
+from dma_setup.errors import INTERRUPTED, SetupError, Stopped, UsageProblem
 from dma_setup.report import Report
 from dma_setup.secret import Sources
 from dma_setup.system import System
@@ -52,7 +52,14 @@ def _run(options: argparse.Namespace, report: Report) -> int:
     if terminal and not options.yes:
         driver.confirms = True
     chosen = Options(check=options.check, diff=options.diff, verify=options.verify, test=options.test, words=_words(options))
-    return Wizard(found, place, system, driver, report, chosen).run()
+    wizard = Wizard(found, place, system, driver, report, chosen)
+    try:
+        return wizard.run()
+    except KeyboardInterrupt:
+        if not wizard.applied:
+            raise Stopped from None
+        said = "stopped; mail is set up, but not proved: dma-setup test does that, dma-setup undo takes all back"
+        raise SetupError(said, INTERRUPTED) from None
 
 
 def _words(options: argparse.Namespace) -> str:

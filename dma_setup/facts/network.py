@@ -32,7 +32,8 @@ def probe(relays: list[Relay]) -> Found:
         found.say(mark, text)
         return found
     if relays:
-        found.say(FAIL, first_bad + ("" if len(relays) == 1 else f" (nor ports {', '.join(r.port for r in relays[1:])})"))
+        others = " or ".join(relay.port for relay in relays[1:])
+        found.say(FAIL, first_bad + (f"; nor does port {others}" if others else ""))
     return found
 
 

@@ -1,0 +1,65 @@
+"""A room in which smtp.gmail.com is a server of ours: a mount and network namespace with its own hosts file and loopback.
+
+    unshare -mn python tests/gmail_room.py OPTIONS -- COMMAND…        (root; `unshare -rmn` where users may do that)
+
+OPTIONS is JSON: {"users": {login: password}, "refusals": [reply, …], "ports": {"465": "implicit", "587": "starttls"},
+"folder": DIR, "result": FILE}. The command inherits the terminal; afterwards `result` holds what the servers saw.
+"""
+
+import fcntl
+import json
+import os
+import pathlib
+import socket
+import struct
+import subprocess
+import sys
+
+NAME = "smtp.gmail.com"
+
+
+def loopback_up():
+    """SIOCGIFFLAGS and SIOCSIFFLAGS, netdevice(7)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        request = fcntl.ioctl(any_socket, 0x8913, struct.pack("16sh14x", b"lo", 0))
+        flags = struct.unpack("16sh14x", request)[1] | 0x1
+        fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh14x", b"lo", flags))
+
+
+def own_hosts(folder):
+    hosts = folder / "hosts"
+    hosts.write_text(f"127.0.0.1 localhost {NAME}\n127.0.0.1 {socket.gethostname()}\n")
+    subprocess.run(["mount", "--bind", str(hosts), "/etc/hosts"], check=True)
+    empty = folder / "resolv.conf"
+    empty.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
+    subprocess.run(["mount", "--bind", str(empty), os.path.realpath("/etc/resolv.conf")], check=True)
+
+
+def main():
+    options = json.loads(sys.argv[1])
+    command = sys.argv[sys.argv.index("--") + 1 :]
+    folder = pathlib.Path(options["folder"])
+    loopback_up()
+    own_hosts(folder)
+    from mail_server import Certificate, MailServer
+
+    certificate = Certificate(NAME)
+    certificate.write_authority(folder / "ca.pem")
+    servers = []
+    for port, tls in options["ports"].items():
+        server = MailServer(tls=tls, users=options["users"], certificate=certificate, name="mx.google.com")
+        server.port = int(port)
+        servers.append(server.start())
+        for reply in options["refusals"]:
+            server.refuse("AUTH", reply, times=1)
+    status = subprocess.run(command, env={**os.environ, "SSL_CERT_FILE": str(folder / "ca.pem")}, check=False).returncode
+    messages = [[message.sender, message.recipients, message.login] for server in servers for message in server.messages]
+    logins = [login for server in servers for login in server.logins]
+    pathlib.Path(options["result"]).write_text(json.dumps({"messages": messages, "logins": logins}))
+    for server in servers:
+        server.stop()
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,234 @@
+"""`dma-setup gmail` at a terminal of 80 columns, against servers that answer as Google's do. Screens are golden files."""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import golden_screen
+import pytest
+from provisioning import tree
+from virtual_terminal import VirtualTerminal
+
+PROGRAM = str(pathlib.Path(sys.executable).parent / "dma-setup")
+ROOM = str(pathlib.Path(golden_screen.__file__).with_name("gmail_room.py"))
+PASSWORD = "abcdefghijklmnop"
+ADDRESS = "alice@gmail.com"
+
+NORMAL_PASSWORD = [
+    "534-5.7.9 Application-specific password required. For more information, go to",
+    "534 5.7.9  https://support.google.com/mail/?p=InvalidSecondFactor a640c23a62f3a-b76ff4c1d1bsm41 - gsmtp",
+]
+NOT_ACCEPTED = [
+    "535-5.7.8 Username and Password not accepted. For more information, go to",
+    "535 5.7.8  https://support.google.com/mail/?p=BadCredentials a640c23a62f3a-b76ff4c1d1bsm41 - gsmtp",
+]
+
+
+def unshare():
+    """The command that gives a room of its own; skips where nobody may have one."""
+    for words in (["unshare", "-mn"], ["unshare", "-rmn"]):
+        if subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0:
+            return words
+    return pytest.skip("needs mount and network namespaces: run as root, or allow unprivileged user namespaces")
+
+
+class Wizard:
+    """A home, and wizards started in it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.home = folder / "home"
+        self.home.mkdir()
+        self.result = folder / "result"
+
+    def start(self, *words, refusals=(), ports=None, environment=(), program=("gmail", "--user")):
+        options = {
+            "users": {ADDRESS: PASSWORD},
+            "refusals": list(refusals),
+            "ports": {"465": "implicit"} if ports is None else ports,
+            "folder": str(self.folder),
+            "result": str(self.result),
+        }
+        command = [*unshare(), sys.executable, ROOM, json.dumps(options), "--", PROGRAM, *program, *words]
+        path = f"{self.home}/.local/bin:/usr/bin:/bin"
+        return VirtualTerminal(command, {"HOME": str(self.home), "PATH": path, **dict(environment)}, self.folder)
+
+    def saw(self):
+        return json.loads(self.result.read_text())
+
+    def screen(self, terminal):
+        """The screen without what is this machine's alone."""
+        text = golden_screen.settle(terminal.text, home=self.home)
+        text = re.sub(r"  ✓ .*Python 3\.[0-9]+\n", "  ✓ SYSTEM, Python 3.X\n", text)
+        text = re.sub(r"  ! \S+ stays this machine's mailer.*\n(?:    .*\n)*?(?=  \S|\n)", "", text)
+        text = re.sub(r"  ! /var/mail/.*\n(?:    .*\n)*?(?=  \S|\n)", "", text)
+        return re.sub(r"  ! neither systemd --user nor crontab.*\n(?:    .*\n)*?(?=  \S|\n)", "", text)
+
+
+@pytest.fixture
+def wizard(tmp_path):
+    return Wizard(tmp_path)
+
+
+def questions(terminal, password=PASSWORD):
+    terminal.wait("Gmail address").type(ADDRESS).wait("App password:").type(password)
+    return terminal
+
+
+def rest(terminal):
+    return terminal.wait("root's mail?").type("").wait("Where should the password be kept?").type("")
+
+
+def test_the_way_through_with_the_normal_password_first(wizard):
+    """Three questions, one more without a keyring; the wrong kind of password, advice, that question again, done."""
+    terminal = wizard.start(refusals=[NORMAL_PASSWORD])
+    questions(terminal, "my normal one").wait("Use it anyway?").type("y", enter=False)
+    rest(terminal).wait("attempt 2 of 3").type(
+        "abcd efgh\u00a0ijkl mnop"
+    )  # as pasted from the page, one blank a no-break one
+    terminal.wait("Apply?").type("").wait("elsewhere)")
+    assert terminal.end() == 0
+    golden_screen.same("wizard-gmail", wizard.screen(terminal))
+    saw = wizard.saw()
+    assert saw["messages"] == [[ADDRESS, [ADDRESS], ADDRESS]]
+    assert "my normal one" not in terminal.raw
+    assert PASSWORD not in terminal.raw
+    assert (wizard.home / ".config/dma/secrets/dma.smtp.gmail.com.alice@gmail.com").read_text() == PASSWORD + "\n"
+
+
+def test_again_later_enter_is_enough(wizard):
+    """The second time everything but the password is known, and nothing needs to change."""
+    terminal = rest(questions(wizard.start()))
+    terminal.wait("Apply?").type("").wait("elsewhere)")
+    assert terminal.end() == 0
+    before = tree(wizard.home)
+    again = wizard.start("--no-test")
+    again.wait("Gmail address").type("").wait("App password:").type(PASSWORD).wait("root's mail?").type("")
+    again.wait("elsewhere)")
+    assert again.end() == 0
+    golden_screen.same("wizard-again", wizard.screen(again))
+    assert tree(wizard.home) == before
+
+
+@pytest.mark.parametrize("at", ["Gmail address", "App password:", "root's mail?", "Where should", "Apply?"])
+def test_control_c_anywhere_changes_nothing(wizard, at):
+    terminal = wizard.start()
+    for question, answer in (
+        ("Gmail address", ADDRESS),
+        ("App password:", PASSWORD),
+        ("root's mail?", ""),
+        ("Where should", ""),
+    ):
+        terminal.wait(question)
+        if at == question:
+            break
+        terminal.type(answer)
+    else:
+        terminal.wait("Apply?")
+    terminal.interrupt().wait("stopped; nothing was changed")
+    assert terminal.end() == 130
+    assert list(wizard.home.iterdir()) == []
+
+
+def test_apply_answered_with_no(wizard):
+    terminal = rest(questions(wizard.start()))
+    terminal.wait("Apply?").type("diff").wait("+SMARTHOST smtp.gmail.com").wait("Apply?").type("n")
+    terminal.wait("nothing was changed")
+    assert terminal.end() == 130
+    assert list(wizard.home.iterdir()) == []
+    assert PASSWORD not in terminal.raw
+
+
+def test_replacing_what_is_there_is_asked_with_no_as_default(wizard):
+    programs = wizard.home / ".local/bin"
+    programs.mkdir(parents=True)
+    (programs / "sendmail").write_text("somebody's\n")
+    before = tree(wizard.home)
+    terminal = rest(questions(wizard.start()))
+    terminal.wait("Apply? ~/.local/bin/sendmail will be replaced. [y/N/diff]").type("").wait("nothing was changed")
+    assert terminal.end() == 130
+    assert tree(wizard.home) == before
+
+
+def test_three_wrong_passwords_end_it(wizard):
+    terminal = rest(questions(wizard.start(refusals=[NOT_ACCEPTED] * 3)))
+    terminal.wait("attempt 2 of 3").type("bbbbbbbbbbbbbbbb").wait("attempt 3 of 3").type("cccccccccccccccc")
+    terminal.wait("signing in did not work; nothing was changed")
+    assert terminal.end() == 1
+    golden_screen.same("wizard-three-wrong", wizard.screen(terminal))
+    assert list(wizard.home.iterdir()) == []
+
+
+def test_port_465_is_blocked(wizard):
+    terminal = rest(questions(wizard.start(ports={"587": "starttls"})))
+    terminal.wait("Apply?").type("").wait("elsewhere)")
+    assert terminal.end() == 0
+    golden_screen.same("wizard-465-blocked", wizard.screen(terminal))
+    conf = (wizard.home / ".config/dma/dma.conf").read_text()
+    assert "\nPORT 587\n" in conf
+    assert "\nSTARTTLS\n" in conf
+    assert len(wizard.saw()["messages"]) == 1
+
+
+def test_no_way_out(wizard):
+    terminal = wizard.start(ports={})
+    terminal.wait("nothing was changed")
+    assert terminal.end() == 1
+    golden_screen.same("wizard-no-network", wizard.screen(terminal))
+    assert list(wizard.home.iterdir()) == []
+
+
+def test_mistyped_answers_are_asked_again(wizard):
+    terminal = wizard.start()
+    terminal.wait("Gmail address").type("alice at gmail").wait("not a mail address").wait("Gmail address").type(ADDRESS)
+    terminal.wait("App password:").type("").wait("That is empty").wait("App password:").type(PASSWORD)
+    terminal.wait("root's mail?").type("two words").wait("neither").wait("root's mail?")
+    terminal.interrupt()
+    assert terminal.end() == 130
+
+
+@pytest.mark.parametrize("locale", [{"LANG": "C"}, {"LC_ALL": "C"}, {"LANG": "", "LC_ALL": "de_DE.ISO-8859-1"}])
+def test_marks_without_utf_8_and_without_colour(wizard, locale):
+    plain = wizard.start(ports={}, environment={**locale, "NO_COLOR": "1"}.items())
+    plain.wait("nothing was changed")
+    plain.end()
+    assert "  FAIL smtp.gmail.com:465 does not answer" in plain.text
+    assert plain.text.isascii()
+    assert "\x1b[3" not in plain.raw
+    coloured = wizard.start(ports={})
+    coloured.wait("nothing was changed")
+    coloured.end()
+    assert "\x1b[31m✗\x1b[0m" in coloured.raw
+
+
+def test_choosing_a_recipe_from_the_list(wizard):
+    terminal = wizard.start(program=())
+    terminal.wait("What should this machine do with its mail?").wait("smarthost")
+    terminal.interrupt()
+    assert terminal.end() == 130
+
+
+def test_neither_root_nor_told_which_way(tmp_path):
+    if os.getuid() == 0:
+        try:
+            done = subprocess.run(
+                [PROGRAM, "gmail"],
+                user=65534,
+                capture_output=True,
+                text=True,
+                env={"HOME": str(tmp_path), "PATH": "/usr/bin"},
+            )
+        except PermissionError:
+            pytest.skip("needs a checkout that other users can enter")
+        name = "nobody"
+    else:
+        done = subprocess.run([PROGRAM, "gmail"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        name = __import__("pwd").getpwuid(os.getuid()).pw_name
+    assert done.returncode == 2
+    user = f"  set up mail for {name} only (no daemon, your desktop keyring)   dma-setup gmail --user"
+    assert done.stderr.splitlines()[-2] == user
+    assert done.stderr.splitlines()[-1].endswith("   sudo dma-setup gmail")
+    assert "You are not root. Two ways on:" in done.stderr
