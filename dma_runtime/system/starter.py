@@ -20,6 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dma_runtime.config import Config
 
+SYSTEMD_RUN = "/usr/bin/systemd-run"
 _SYSTEMD_WAIT = 20  # seconds for systemd-run to answer
 _DIRECTORIES = ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "HOME")
 
@@ -34,7 +35,10 @@ def start_owner(config_path: str | None, config: Config, *, run: bool = False) -
     environment = owner_environment(config)
     child = os.fork()
     if child:
-        os.waitpid(child, 0)
+        try:
+            os.waitpid(child, 0)
+        except ChildProcessError:
+            pass  # who ignores SIGCHLD (and its children inherit that) has nobody to wait for
         return
     try:
         os.setsid()
@@ -103,12 +107,11 @@ def _highest_descriptor() -> int:
 def _by_systemd(words: list[str], environment: dict[str, str]) -> bool:
     """Start it as a transient service of the user's systemd; whether that worked. Not a scope: a scope is our child."""
     runtime = environment.get("XDG_RUNTIME_DIR", "")
-    program = "/usr/bin/systemd-run"
-    if not runtime or not os.path.exists(runtime + "/systemd/private") or not os.path.exists(program):
+    if not runtime or not os.path.exists(runtime + "/systemd/private") or not os.path.exists(SYSTEMD_RUN):
         return False
     settings = [f"--setenv={name}={value}" for name, value in environment.items()]
     ask = [
-        program, "--user", "--collect", "--quiet", "--no-ask-password", "--description=Delivers this user's mail queue",
+        SYSTEMD_RUN, "--user", "--collect", "--quiet", "--no-ask-password", "--description=Delivers this user's mail queue",
         "--property=KillMode=mixed", "--property=UMask=0077", "--property=TimeoutStartSec=10", *settings, "--", *words,
     ]  # fmt: skip
     child = os.fork()
@@ -117,7 +120,7 @@ def _by_systemd(words: list[str], environment: dict[str, str]) -> bool:
             import signal
 
             signal.alarm(_SYSTEMD_WAIT)
-            os.execve(program, ask, environment)
+            os.execve(SYSTEMD_RUN, ask, environment)
         finally:
             os._exit(71)
     return os.waitpid(child, 0)[1] == 0

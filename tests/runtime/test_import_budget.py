@@ -1,0 +1,62 @@
+"""The submit path is bare: what a submission imports until its message is safe, by name."""
+
+import json
+import subprocess
+
+from sendmail_program import PYTHON, ROOT, Sendmail
+
+# Frozen into the interpreter, or small enough.
+LIBRARY = {"os", "stat", "_stat", "posixpath", "genericpath", "_collections_abc", "os.path", "__future__", "errno", "pwd"}
+BUILT_IN = {"_socket", "_json", "fcntl", "binascii", "syslog", "grp", "select"}
+OURS = {
+    *("errors", "shown", "config", "outcome", "address", "envelope", "aliases", "cmd", "cmd.sendmail", "cmd.caller"),
+    *(
+        "cmd.options",
+        "cmd.submit",
+        "system",
+        "system.maillog",
+        "system.trust",
+        "system.identity",
+        "system.clock",
+        "system.fs",
+    ),
+    *("system.spool", "system.ownership", "message", "message.headers", "message.intake", "policy", "policy.sender"),
+    "policy.recipients",
+}
+CODE = """
+import sys
+before = set(sys.modules)
+sys.path.insert(0, {library!r})
+from dma_runtime.cmd.sendmail import main
+status = main(["sendmail", *{words!r}])
+after = set(sys.modules) - before
+import json
+print(json.dumps([status, sorted(after)]))
+"""
+
+
+def imported(mail, *words):
+    code = CODE.format(library=str(ROOT), words=list(words))
+    ran = subprocess.run(
+        [PYTHON, "-IS", "-c", code],
+        input=b"Subject: s\nTo: a@x\n\nx\n",
+        capture_output=True,
+        env=mail.environment,
+        timeout=60,
+    )
+    status, names = json.loads(ran.stdout)
+    assert status == 0, ran.stderr
+    return set(names)
+
+
+def test_a_submission_imports_nothing_else(tmp_path):
+    names = imported(Sendmail(tmp_path), "-bq", "-t", "b@x.test")
+    allowed = LIBRARY | BUILT_IN | {"dma_runtime"} | {f"dma_runtime.{name}" for name in OURS}
+    assert names <= allowed, names - allowed
+    assert not names & {"_json", "dma_runtime.aliases", "dma_runtime.system.ownership"}  # only where they are needed
+
+
+def test_aliases_cost_two_modules_more(tmp_path):
+    mail = Sendmail(tmp_path, aliases="root: a@x\n")
+    more = imported(mail, "-bq", "root") - imported(mail, "-bq", "a@x.test")
+    assert more <= {"dma_runtime.aliases", "dma_runtime.system.aliasfile"}
