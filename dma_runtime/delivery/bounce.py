@@ -117,7 +117,7 @@ class Reports:
     ) -> str:
         """The id of the report, "" when nobody can take it."""
         original = stored.envelope
-        recipients = self._recipients(original.sender, config, mailname) or self._recipients(POSTMASTER, config, mailname)
+        recipients = self._recipients(original.sender, config, mailname) 
         if not recipients:
             return ""
         report = f"{original.id}b{_covering([index for index, _ in failures])}"
@@ -166,13 +166,8 @@ class Reports:
         pieces: Iterable[bytes],
         moment: Moment,
     ) -> str:
-        try:
-            self._spool.read(report)
+        if self._spool.holds(report):
             return report  # a step that is repeated
-        except FileNotFoundError:
-            pass
-        except BrokenMessage:
-            return report  # it is there, damaged, and in sight by itself
         envelope = Envelope(report, "", recipients, moment.wall)
         envelope.bounce_of = original.id
         envelope.uid = original.uid

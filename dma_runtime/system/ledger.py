@@ -5,8 +5,8 @@ one list of events. Rules:
 
 - One append is one line, and before the next append to the same log it is synced: so what a power loss can tear is one
   line at the end, however it is torn.
-- Before its first append to a log, and after any failed one, the ledger cuts the log behind its last good line. Otherwise
-  a torn tail would swallow the next event, an acknowledged one.
+- Before its first append to a log, and after any failed one, the ledger cuts the log behind its last good line and syncs
+  it. Otherwise a torn tail would swallow the next event, an acknowledged one.
 - A bad line that is not the last makes the message broken: shown, not sent, never guessed at.
 - An event counts from `sync` on. When that fails the append is taken back and NotRecorded says for whom.
 - Death: (1) the report spooled, (2) final events synced, then `bury`: (3) `queue/<id>` unlinked, (4) `queue/` synced,
@@ -95,7 +95,7 @@ class Ledger:
         self._sizes[id] = good + len(line)
 
     def _cut(self, id: str, fd: int) -> int:  # noqa: A002 the field's name
-        """Cut the log behind its last good line, if that was not seen to; returns its length."""
+        """Cut the log behind its last good line and make that safe, if it was not seen to; returns its length."""
         known = self._sizes.get(id)
         if known is not None:
             return known
@@ -103,6 +103,8 @@ class Ledger:
         good = _parse(data)[1]
         if good < len(data):
             self.fs.ftruncate(fd, good)
+        if data:
+            self.fs.fsync(fd)  # whoever wrote it may have died before: two lines at risk could look like damage
         return good
 
     def _take_back(self, id: str, fd: int, good: int) -> None:  # noqa: A002 the field's name

@@ -10,7 +10,7 @@
 sync it, link it into `queue/` (exclusively), sync the directory. Before the link a failure leaves nothing behind; from
 the link on the submitter never unlinks, and a failed directory sync is exit 75 with "may have been queued".
 
-Where O_TMPFILE or /proc is not to be had the file is born as `tmp/<id>`, locked to the end, linked, then unlinked; never
+Where O_TMPFILE or /proc is not to be had the file is born as `tmp/<id>.N`, locked to the end, linked, then unlinked; never
 renamed, for that would overwrite.
 
 Failures are CannotSpool: 73 for what will not pass by itself, 75 for what may. Semantics are at least once.
@@ -176,14 +176,24 @@ class Spool:
                     self.fs.close(fd)  # without /proc the file could never be given a name
                 else:
                     return self._private(fd), ""
-        name = f"{self.tmp}/{id}"
-        fd = self.fs.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        fd, name = self._birth_with_name(id)
         try:
             self.fs.lock(fd)  # held to the end: the sweeper leaves locked files alone
             return self._private(fd), name
         except OSError:
             self.fs.unlink(name)
             raise
+
+    def _birth_with_name(self, id: str) -> tuple[int, str]:  # noqa: A002 the field's name
+        tries = 0
+        while True:
+            name = f"{self.tmp}/{id}.{tries}"
+            try:
+                return self.fs.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), name
+            except FileExistsError:  # an id that is derived, and a process that died on the same step
+                tries += 1
+                if tries > 100:
+                    raise
 
     def _private(self, fd: int) -> int:
         try:
@@ -198,6 +208,15 @@ class Spool:
     def ids(self) -> list[str]:
         """All messages, oldest first. Raises OSError."""
         return sorted(name for name in self.fs.listdir(self.queue) if is_id(name))
+
+    def holds(self, id: str) -> bool:  # noqa: A002 the field's name
+        """Whether the queue has this message, whole or not; when it has, the name is durable now. Raises OSError."""
+        try:
+            self.fs.lstat(f"{self.queue}/{id}")
+        except FileNotFoundError:
+            return False
+        sync_directory(self.fs, self.queue)  # who linked it may have died before this
+        return True
 
     def read(self, id: str) -> Envelope:  # noqa: A002 the field's name
         """The envelope alone. Raises BrokenMessage, FileNotFoundError, OSError."""
