@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from dma_runtime.delivery import bounce
 from dma_runtime.delivery.queue import Item
+from dma_runtime.errors import BrokenMessage
 from dma_runtime.outcome import Outcome
-from dma_runtime.system.ledger import Event, Ledger
+from dma_runtime.system.ledger import Event, Ledger, NotRecorded
 from dma_runtime.system.spool import Spool
 
 TYPE_CHECKING = False
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST = 100  # messages a batch
+PAUSE = 30.0  # seconds before a result that the disk refused is written again
 
 
 class Step:
@@ -43,18 +45,34 @@ class Step:
         self.error = ""
 
     @property
+    def recorded(self) -> list[Event]:
+        """All events of the step, those of the report included."""
+        return self.events + (self.returned.events if self.returned is not None else [])
+
+    @property
     def removed(self) -> bool:
-        return self.last and not self.error and (self.returned is None or not self.returned.kept)
+        """Nothing keeps the message in the queue: nobody is left to try, and every failure, in this round or an earlier
+        one, was told or need not be."""
+        kept = self.item.state.kept or (self.returned is not None and self.returned.kept)
+        return self.last and not self.error and not kept
 
 
 class Recorder:
-    """`applied` is called in the loop for each step once it is safe."""
+    """`applied` is called in the loop for each step once it is safe, `refused` for one that the disk does not take now."""
 
-    def __init__(self, spool: Spool, ledger: Ledger, reports: bounce.Reports, applied: Callable[[Step], None]) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        ledger: Ledger,
+        reports: bounce.Reports,
+        applied: Callable[[Step], None],
+        refused: Callable[[Step], None],
+    ) -> None:
         self.spool = spool
         self.ledger = ledger
         self.reports = reports
         self.applied = applied
+        self.refused = refused
         self._waiting: list[Step] = []
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="record")
         self._task: asyncio.Task[None] | None = None
@@ -83,30 +101,48 @@ class Recorder:
                 batch, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
                 await loop.run_in_executor(self._worker, self._record, batch)
                 for step in batch:
-                    self.applied(step)
+                    if step.error:
+                        # What happened has happened, only the disk does not take it: the message stays under way, so
+                        # that it is not sent twice, and the result is written down later.
+                        self.refused(step)
+                        loop.call_later(PAUSE, self.add, step)
+                    else:
+                        self.applied(step)
         finally:
             self._task = None
 
     # ------------------------------------------------------------ in the worker thread
 
     def _record(self, batch: list[Step]) -> None:
-        """Never raises: a step that could not be recorded says so and its message is tried again."""
+        """Never raises: a step that could not be recorded says so in `error`."""
         logged = []
         for step in batch:
+            step.error = ""
             try:
                 if step.failures:
+                    # Repeated, it finds the report it made.
                     step.returned = self.reports.spool(step.item.envelope, step.item.state, step.failures)
-                    step.events = [*step.events, *step.returned.events]
-                if step.events and not (step.last and not step.failures and not step.item.state.tried):
-                    self.ledger.append(step.item.id, step.events)
+                events = step.recorded
+                if events and not (step.last and not step.failures and not step.item.state.tried):
+                    self.ledger.append(step.item.id, events)
                     logged.append(step.item.id)
-            except OSError as problem:
-                step.error = f"can not record the result: {problem.strerror}"
+            except (OSError, BrokenMessage) as problem:
+                step.error = _why(problem)
         try:
             if logged:
                 self.ledger.sync(logged)
-            if gone := [step.item.id for step in batch if step.removed]:
-                self.ledger.bury(gone)
-        except OSError as problem:
+        except NotRecorded as problem:
             for step in batch:
-                step.error = step.error or f"can not record the result: {problem.strerror}"
+                if step.item.id in problem.ids:
+                    step.error = _why(problem)
+        if gone := [step.item.id for step in batch if step.removed]:
+            try:
+                self.ledger.bury(gone)
+            except OSError as problem:
+                for step in batch:
+                    if step.removed:
+                        step.error = _why(problem)
+
+
+def _why(problem: Exception) -> str:
+    return f"can not record the result: {getattr(problem, 'strerror', None) or problem}"
