@@ -117,7 +117,7 @@ class Reports:
     ) -> str:
         """The id of the report, "" when nobody can take it."""
         original = stored.envelope
-        recipients = self._recipients(original.sender, config, mailname) 
+        recipients = self._recipients(original.sender, config, mailname) or self._recipients(POSTMASTER, config, mailname)
         if not recipients:
             return ""
         report = f"{original.id}b{_covering([index for index, _ in failures])}"
