@@ -277,6 +277,17 @@ def test_closed_standard_files(mail):
     assert [message.endswith(b"\n\nx\n") for _, message in mail.stored()] == [True]
 
 
+def test_no_file_is_opened_in_the_place_of_a_standard_one(mail):
+    code = (
+        f"import os, sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from dma_runtime.cmd.sendmail import open_standard_files\n"
+        "open_standard_files()\n"
+        "sys.exit(os.open('/dev/null', os.O_RDONLY))\n"
+    )
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", PYTHON, "-IS", "-c", code]
+    assert subprocess.run(shell).returncode == 3
+
+
 def test_usage_errors(mail):
     mail.refused(64, "invalid argument: `-Z'", "-Z")
     mail.refused(64, "no SMTP listener", "-bd")

@@ -31,7 +31,8 @@ starter.start_owner({conf!r}, found, run=True)
 print(os.getpid(), os.getsid(0))
 """
 SCRIPT = (
-    "exec 3>{out}.new; cat /proc/$$/status >&3; echo cwd=$(pwd) umask=$(umask) args=$* >&3; readlink /proc/$$/fd/* >&3;"
+    "exec 3>{out}.new; while IFS= read -r line; do printf '%s\\n' \"$line\"; done </proc/$$/status >&3;"
+    " echo cwd=$(pwd) umask=$(umask) args=$* >&3; readlink /proc/$$/fd/* >&3;"
     " cut -d' ' -f4,6 /proc/$$/stat >&3; echo ENV >&3; env >&3; mv {out}.new {out}"
 )
 
