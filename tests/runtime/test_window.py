@@ -10,7 +10,7 @@ from dma_runtime.delivery import session as sessions
 from dma_runtime.delivery import signon
 from dma_runtime.delivery.line import Line
 from dma_runtime.delivery.session import Job, Session
-from dma_runtime.outcome import DELIVERED
+from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, MESSAGE, RELAY
 from dma_runtime.policy import tls, verdict
 from dma_runtime.smtp.timeouts import Timeouts
 
@@ -209,6 +209,29 @@ def test_a_wire_that_is_paused_gets_no_more_until_it_is_writable():
         await talk.say("250 queued")
         assert talk.outcomes[0][0].kind == DELIVERED
         talk.task.cancel()
+
+    run(scenario())
+
+
+EARLY = [("552 5.3.4 too large", FAILED, MESSAGE), ("421 4.3.2 bye", DEFERRED, RELAY)]
+
+
+@pytest.mark.parametrize(("said", "kind", "scope"), EARLY)
+def test_a_relay_that_speaks_up_while_the_body_leaves_is_heard(said, kind, scope):
+    """It does not wait for the dot: its words are the message's answer, and the connection is over."""
+
+    async def scenario():
+        talk = await Talk(("PIPELINING",)).open()
+        talk.start(2, size=1_000_000, chunk=70_000)
+        await dialogue.settle()
+        talk.wire.write = lambda data: setattr(talk.wire, "paused", True)
+        await talk.say("250 ok", "250 ok", "354 go")
+        await talk.say(said)
+        await talk.task
+        (outcome,) = talk.outcomes[0]
+        assert (outcome.kind, outcome.scope, outcome.stage, outcome.text) == (kind, scope, "DATA", said)
+        assert not talk.session.usable
+        assert list(talk.outcomes) == [0]
 
     run(scenario())
 
