@@ -99,7 +99,11 @@ class Owner:
         self.queue = Queue(spool, self.ledger)
         self.secrets = SecretStore(lambda: clock.now().awake)
         self.recorder = Recorder(
-            spool, self.ledger, bounce.Reports(spool, lambda: self.settings.config), lambda step: self.rounds.applied(step)
+            spool,
+            self.ledger,
+            bounce.Reports(spool, lambda: self.settings.config),
+            lambda step: self.rounds.applied(step),
+            lambda step: self.rounds.refused(step),
         )
         self.rounds = Rounds(
             self.queue,
@@ -168,7 +172,8 @@ class Owner:
         if self.rounds.without_network >= ROUNDS_WITHOUT_NETWORK and not self.rounds.busy:
             self.log.info("no network; the queue is left until somebody runs it")
             return True
-        return not self.rounds.busy and self.queue.next_due() is None and not self._waiters
+        idle = not self.rounds.busy and not self.recorder.pending and not self._waiters
+        return idle and self.queue.next_due() is None
 
     async def _sleep(self) -> None:
         """Until the bell rings, an item is due, or a slice is over."""

@@ -73,6 +73,7 @@ class Recorder:
         self.reports = reports
         self.applied = applied
         self.refused = refused
+        self.pending = 0  # steps the disk refused, waiting to be written again
         self._waiting: list[Step] = []
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="record")
         self._task: asyncio.Task[None] | None = None
@@ -85,6 +86,10 @@ class Recorder:
         self._waiting.append(step)
         if self._task is None:
             self._task = asyncio.create_task(self._run())
+
+    def _again(self, step: Step) -> None:
+        self.pending -= 1
+        self.add(step)
 
     async def settled(self) -> None:
         """Return when everything added so far is safe."""
@@ -105,7 +110,8 @@ class Recorder:
                         # What happened has happened, only the disk does not take it: the message stays under way, so
                         # that it is not sent twice, and the result is written down later.
                         self.refused(step)
-                        loop.call_later(PAUSE, self.add, step)
+                        self.pending += 1
+                        loop.call_later(PAUSE, self._again, step)
                     else:
                         self.applied(step)
         finally:

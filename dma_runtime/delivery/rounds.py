@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from dma_runtime.delivery import local
 from dma_runtime.delivery.queue import Item, Queue, Round
-from dma_runtime.delivery.record import Recorder, Step
+from dma_runtime.delivery.record import PAUSE, Recorder, Step
 from dma_runtime.delivery.remote import Relay, Work
 from dma_runtime.delivery.settings import Settings
 from dma_runtime.history import attempt_event
@@ -263,11 +263,8 @@ class Rounds:
         item = step.item
         assert item.round is not None
         item.round.steps -= 1
-        if step.error:
-            self.log.write(ERR, step.error, item.id)
-        else:
-            for event in step.events:
-                item.state.apply(event)
+        for event in step.recorded:
+            item.state.apply(event)
         if step.returned is not None:
             if step.returned.id:
                 self.log.bounced(item.envelope, step.returned.id)
@@ -283,6 +280,11 @@ class Rounds:
             self.wake()
         elif item.round.out == 0 and item.round.steps == 0:
             self._over(item, item.round)
+
+    def refused(self, step: Step) -> None:
+        """The disk does not take a result at present; whoever waits for the attempt has had it."""
+        self.log.write(ERR, f"{step.error}; tried again in {PAUSE:.0f}s", step.item.id)
+        self._had(step.item.id)
 
     def _over(self, item: Item, round: Round) -> None:  # noqa: A002 its name
         """The round is over and the item stays: when is it due again?"""
