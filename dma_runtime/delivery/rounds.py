@@ -146,7 +146,8 @@ class Rounds:
 
     def finished(self, item: Item, pairs: Pairs, relay: Relay | None = None) -> None:
         """Recipients of an item were tried."""
-        assert item.round is not None
+        if item.round is None:
+            return  # another part of it found the message gone or damaged
         moment = self.now()
         events: list[Event] = []
         for outcome, indices in _grouped(pairs):
@@ -208,8 +209,8 @@ class Rounds:
 
     def split(self, item: Item) -> None:
         """A part comes back in two: some of its recipients still wait for their turn."""
-        assert item.round is not None
-        item.round.out += 1
+        if item.round is not None:
+            item.round.out += 1
 
     def _count_network(self, outcome: Outcome) -> None:
         self.without_network = self.without_network + 1 if outcome.scope == MACHINE else 0
@@ -232,7 +233,8 @@ class Rounds:
 
     def waits(self, item: Item, indices: list[int], state: RelayState) -> None:
         """Recipients were not tried, their relay takes no mail at present."""
-        assert item.round is not None
+        if item.round is None:
+            return
         moment = self.now()
         for index in indices:
             if self._expired(item, index, moment, False, state):
@@ -261,7 +263,8 @@ class Rounds:
     def applied(self, step: Step) -> None:
         """A step is safe on disk: the index follows."""
         item = step.item
-        assert item.round is not None
+        if item.round is None:
+            return
         item.round.steps -= 1
         for event in step.recorded:
             item.state.apply(event)
