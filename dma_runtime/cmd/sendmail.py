@@ -98,6 +98,13 @@ def run(program: str, words: list[str], log: MailLog) -> int:
         for problem in caller.config.problems:
             caller.warn(problem.text)
         return mailq(caller.config)
+    if os.isatty(2):
+        # Whoever sends by hand is told what keeps mail from leaving (docs/architecture.md, "Telling the operator").
+        import time
+
+        from dma_runtime.system import notice
+
+        notice.say(caller.config.SPOOLDIR, program, time.time())
     caller.config.sound()
     if options.mode == cli.ALIASES:
         from dma_runtime.cmd.newaliases import check

@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import sendmail_program
 
 from dma_runtime.outcome import DEFERRED, MACHINE, RECIPIENT, RELAY, SENDER, Outcome
 from dma_runtime.policy import telling
@@ -188,6 +189,18 @@ def test_programs_say_it_on_standard_error(spool, capfd):
     assert err.startswith(f"mailq: {RELAY_KEY} takes no mail (AUTH): 535-5.7.8 ")
     assert err.endswith("(for 2 h); make an app password\n")
     assert err.count("\n") == 1
+
+
+def test_sendmail_says_it_first_on_a_terminal_only(tmp_path):
+    mail = sendmail_program.Sendmail(tmp_path)
+    mail.accepted("a@x.test")
+    assert mail.on_terminal("-bq", "a@x.test", stdin=b"x") == (0, "")
+    raise_login(str(mail.spool), NOW)
+    status, shown = mail.on_terminal("-bq", "a@x.test", stdin=b"x")
+    assert status == 0
+    assert shown.startswith(f"sendmail: {RELAY_KEY} takes no mail (AUTH): 535-5.7.8 ")
+    assert shown.endswith("; make an app password\r\n")
+    mail.accepted("a@x.test")  # says nothing where there is no terminal
 
 
 def test_looking_for_notices_costs_the_submit_path_nothing(spool):
