@@ -356,7 +356,7 @@ class Session:
             command.mail(work.job.sender, parameters(work.job, capabilities)),
             [command.rcpt(work.job.recipients[index]) for index in part.indices],
             chunking=capabilities.chunking,
-            reset=bool(flight) or self._needs_reset,
+            reset=self._unsettled(flight[-1]) if flight else self._needs_reset,
             ahead=self._speculate and self._engine.pipelining and work.job.sender in self._senders,
         )
         self._needs_reset = False
@@ -365,6 +365,12 @@ class Session:
         if self.messages == capabilities.mailmax:
             self._closing = True  # RFC 9422 4.1: QUIT comes next, not one MAIL too many
         return part
+
+    @staticmethod
+    def _unsettled(before: Part) -> bool:
+        """Something of the part before may still stand at the server. A MAIL that is known to be refused began nothing."""
+        now = before.transaction
+        return now is None or now.committed or not now.mail_refused
 
     def _take(self, job: Job) -> None:
         """A pulled job becomes parts, or is answered at once when this relay cannot take it."""

@@ -126,8 +126,11 @@ class Transaction:
 
     @property
     def clean(self) -> bool:
-        """The server is where a new MAIL needs no RSET: it took the whole message."""
-        return self.final is not None and self.final.positive
+        """The server is where a new MAIL needs no RSET: it took the whole message, or nothing was begun.
+
+        Not a matter of taste: Exim counts every RSET that follows no message, and drops the connection at the eleventh.
+        """
+        return self._mail_refusal is not None if self.final is None else self.final.positive
 
     @property
     def delivered(self) -> bool:
