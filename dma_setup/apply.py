@@ -5,26 +5,35 @@ Ctrl-C, SIGTERM and SIGHUP interrupt between and within changes; while taking ba
 
 from __future__ import annotations
 
+import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
+from dma_setup import journal as journals
 from dma_setup.changes import CHANGED, FAILED, NOTHING, Change
 from dma_setup.errors import INTERRUPTED, SetupError
 from dma_setup.journal import Journal
+from dma_setup.place import Place
 from dma_setup.plan import Plan
-from dma_setup.system import System
+from dma_setup.system import Lock, System
 
 
 @dataclass
 class Applied:
-    """What was made. `warnings`: optional changes that failed."""
+    """What was made. `warnings`: optional changes that failed. `journal`: its directory, "" when nothing was to be made.
+
+    `old_secrets`: files in the journal that hold a password in the clear, because the file they were before did.
+    """
 
     made: list[Change] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    journal: str = ""
+    old_secrets: list[str] = field(default_factory=list)
 
 
 class RolledBack(SetupError):
@@ -33,6 +42,22 @@ class RolledBack(SetupError):
 
 class Interruption(KeyboardInterrupt):
     """SIGTERM or SIGHUP while changes are made; treated as Ctrl-C."""
+
+
+def journaled(plan: Plan, place: Place, what: str, system: System, prove: Callable[[], None] | None = None) -> Applied:
+    """`run` under the lock, with a journal of its own. `what` is the recipe or verb, for `undo` to name."""
+    if not plan.changes:
+        return Applied()
+    lock = Lock(os.path.join(journals.prepare(place), "lock"))
+    try:
+        now = time.time()
+        journals.forget_old(place, now)
+        journal = Journal.start(place, what, now)
+        applied = run(plan, journal, system, prove)
+        applied.journal, applied.old_secrets = journal.folder, journal.secret_files
+        return applied
+    finally:
+        lock.release()
 
 
 def run(plan: Plan, journal: Journal, system: System, prove: Callable[[], None] | None = None) -> Applied:

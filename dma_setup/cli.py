@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dma_runtime import __version__
 from dma_runtime.errors import DmaError
 from dma_setup import resources
-from dma_setup.commands import listing, provision, show, takeback
+from dma_setup.commands import listing, provision, secret, show, takeback, trial
 from dma_setup.errors import DONE, FAILED, INTERRUPTED, USAGE, SetupError
 
 LATER = ("auto", "doctor", "import")
@@ -27,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"dma-setup {__version__}")
     verbs = made.add_subparsers(dest="verb", metavar="RECIPE or COMMAND")
-    for module in (listing, show, takeback):
+    for module in (listing, show, trial, secret, takeback):
         module.register(verbs)
     for name in resources.recipe_names():
         provision.register(verbs, name)

@@ -84,8 +84,12 @@ def make(recipe: Recipe, place: Place, system: System, facts: dict[str, Any], an
         except KeyError as error:
             raise SetupError(f"{step.where}: {step.verb} needs {error}") from None
     if place.is_user and place.uid == 0:
-        view.note(
-            f"root never reads user-mode files by itself: its programs need DMA_CONF={place.shown(place.dma_conf)} in their environment"
-        )
-    conf = view.text(view.resolve(place.dma_conf)) or ""
-    return Plan(tuple(view.changes), tuple(view.right), tuple(view.notes), config.parse(conf, place.dma_conf))
+        needed = f"DMA_CONF={place.shown(place.dma_conf)}"
+        view.note(f"root never reads user-mode files by itself: its programs need {needed} in their environment")
+    return finish(view)
+
+
+def finish(view: View) -> Plan:
+    """The plan that a view holds."""
+    conf = view.text(view.resolve(view.place.dma_conf)) or ""
+    return Plan(tuple(view.changes), tuple(view.right), tuple(view.notes), config.parse(conf, view.place.dma_conf))

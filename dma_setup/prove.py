@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from dma_runtime.system.identity import host_name
 from dma_setup.place import Place
-from dma_setup.recipe import Recipe
 from dma_setup.report import Report
 from dma_setup.system import System
 
@@ -42,8 +41,8 @@ class Proof:
     waits: bool = False  # it is in the queue and will be tried again
 
 
-def run(place: Place, report: Report, recipient: str, recipe: Recipe) -> Proof:
-    """Send, follow, and say so."""
+def run(place: Place, report: Report, recipient: str, provider: str) -> Proof:
+    """Send, follow, and say so. `provider` is what people call the relay, "" when it has no name."""
     sent = send(place, recipient)
     report.document["proof"] = vars(sent)
     if not sent.id:
@@ -57,7 +56,7 @@ def run(place: Place, report: Report, recipient: str, recipe: Recipe) -> Proof:
         if sent.waits:
             report.advice(["See it with: dma-queue list", "Try again with: sendmail -q"])
         return sent
-    who = recipe.provider.name or "The relay"
+    who = provider or "The relay"
     if sent.relay == "local":
         report.ok("it lies in your mailbox on this machine")
     else:

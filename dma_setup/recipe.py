@@ -107,6 +107,15 @@ def read(name: str) -> Recipe:
     return load(resources.recipe(name))
 
 
+def by_host(host: str) -> Recipe | None:
+    """The recipe whose relay is always `host`, None when there is none."""
+    for name in resources.recipe_names():
+        found = read(name)
+        if found.relay is not None and found.relay.host == host:
+            return found
+    return None
+
+
 def load(path: str) -> Recipe:
     """The recipe in the file `path`."""
     data = _open(path)

@@ -6,6 +6,7 @@ The configuration used is the planned dma.conf as the runtime will parse it, so 
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,6 +66,16 @@ async def _sign_in(config: Config, relay: Relay, secret: Secret | None) -> Tried
 def _tls_name(text: str) -> str:
     """`TLS 1.3` from OpenSSL's `TLSv1.3 TLS_AES_256_GCM_SHA384`."""
     return text.split(" ")[0].replace("TLSv", "TLS ")
+
+
+def words(outcome: Outcome) -> str:
+    """What the relay said, as one sentence: the codes of a reply of several lines once."""
+    if not outcome.code:
+        return " ".join(outcome.text.split())
+    lines = [re.sub(r"^[0-9]{3}[- ]|^[0-9]{3}$", "", line.strip()) for line in outcome.text.split("\n")]
+    lines = [line.removeprefix(outcome.status).strip() for line in lines]
+    text = " ".join(" ".join(lines).split())
+    return " ".join(part for part in (str(outcome.code), outcome.status, text[:300]) if part)
 
 
 def first_that_answers(relays: list[Relay], attempt: Callable[[Relay], Tried]) -> list[Tried]:

@@ -7,7 +7,6 @@ the recipe and only the question it names is asked again, three attempts in all.
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import time
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from typing import Any
 from dma_runtime import __version__, config
 from dma_runtime.outcome import Outcome
 from dma_setup import apply as applying
-from dma_setup import journal as journals
 from dma_setup import plan as plans
 from dma_setup import prove as proving
 from dma_setup import relay as relays
@@ -27,7 +25,6 @@ from dma_setup.ask import Driver
 from dma_setup.errors import DONE, FAILED, WOULD_CHANGE, FileProblem, SetupError, Stopped
 from dma_setup.facts import host, keyrings, mailers, network
 from dma_setup.facts.look import Found, look
-from dma_setup.journal import Journal
 from dma_setup.place import Place
 from dma_setup.plan import Plan
 from dma_setup.prove import Proof
@@ -36,7 +33,7 @@ from dma_setup.relay import Relay
 from dma_setup.report import Report
 from dma_setup.secret import KEYRING
 from dma_setup.stores import StoreProblem, Stores
-from dma_setup.system import Lock, System
+from dma_setup.system import System
 from dma_setup.verbs import saved
 from dma_setup.verbs.secret import file_path
 
@@ -241,7 +238,7 @@ class Wizard:
         """Say what the relay said and what it means; returns the id of the question to ask again, "" for none."""
         if outcome.stage != "connect" or outcome.code:
             self.report.ok(f"connected to {tried.relay.host}:{tried.relay.port}")
-        words = _words(outcome)
+        words = verify.words(outcome)
         meaning = self.recipe.meaning(outcome.code, outcome.status, outcome.text) if outcome.code else None
         if outcome.code and outcome.stage == "AUTH":
             self.report.fail(f"{who[0].upper()}{who[1:]} refused the sign-in: {words}")
@@ -272,29 +269,23 @@ class Wizard:
                 self.report.line()
             if said != "yes":
                 raise Stopped
-        lock = Lock(os.path.join(journals.prepare(self.place), "lock"))
-        try:
-            journals.forget_old(self.place, time.time())
-            journal = Journal.start(self.place, self.recipe.name, time.time())
-            if self.driver.guided:
-                self.report.title("Applying")
-            started = time.monotonic()
-            applied = applying.run(plan, journal, self.system, lambda: self.read_back(plan))
-        finally:
-            lock.release()
+        if self.driver.guided:
+            self.report.title("Applying")
+        started = time.monotonic()
+        applied = applying.journaled(plan, self.place, self.recipe.name, self.system, lambda: self.read_back(plan))
         self.applied = True
         count = f"{len(applied.made)} change{'s' if len(applied.made) != 1 else ''}"
-        folder = self.place.shown(journal.folder.removeprefix(self.place.root))
+        folder = self.place.shown(applied.journal.removeprefix(self.place.root))
         self.report.ok(f"{count} made in {time.monotonic() - started:.1f} s; the old files are in {folder}")
         for warning in applied.warnings:
             self.report.warn(warning)
-        for path in journal.secret_files:
+        for path in applied.old_secrets:
             self.report.warn(f"an old file that holds a password is kept for undo; delete it with: rm {shlex.quote(path)}")
         self.report.document["result"] = {
             "changes": len(applied.made),
-            "journal": journal.folder,
+            "journal": applied.journal,
             "warnings": applied.warnings,
-            "old_secrets": journal.secret_files,
+            "old_secrets": applied.old_secrets,
         }
 
     def read_back(self, plan: Plan) -> None:
@@ -319,7 +310,7 @@ class Wizard:
         if not recipient:
             recipient = self.answers.values.get("sender", "") or self.place.login
         self.report.title("Proving it")
-        return proving.run(self.place, self.report, recipient, self.recipe)
+        return proving.run(self.place, self.report, recipient, self.recipe.provider.name)
 
     def note(self, plan: Plan, proof: Proof | None) -> None:
         if not plan.changes and not self.driver.guided:
@@ -352,16 +343,6 @@ class Wizard:
             self.report.advice(
                 [f"({self.answers.secret_id}: {{keyring: true}} here; {{file: …}} or {{stdin: true}} elsewhere)"]
             )
-
-
-def _words(outcome: Outcome) -> str:
-    """What the relay said, as one sentence: the codes of a reply of several lines once."""
-    if not outcome.code:
-        return " ".join(outcome.text.split())
-    lines = [re.sub(r"^[0-9]{3}[- ]|^[0-9]{3}$", "", line.strip()) for line in outcome.text.split("\n")]
-    lines = [line.removeprefix(outcome.status).strip() for line in lines]
-    text = " ".join(" ".join(lines).split())
-    return " ".join(part for part in (str(outcome.code), outcome.status, text[:300]) if part)
 
 
 def _nothing_given() -> Any:

@@ -2,18 +2,14 @@
 
 import json
 import os
-import pathlib
 import stat
-import subprocess
-import sys
 
 import golden_screen
 import pytest
 from mail_server import Certificate, MailServer
 from provisioning import tree
-
-PROGRAM = pathlib.Path(sys.executable).parent / "dma-setup"
-PASSWORD = "correct horse battery"
+from secret_service import end_all
+from setup_home import PASSWORD, Home, relay
 
 
 @pytest.fixture(scope="module")
@@ -28,51 +24,10 @@ def accepting(server):
     server.messages.clear()
 
 
-class Home:
-    """A home in which programs find nothing but what setup installs."""
-
-    def __init__(self, path):
-        self.path = path
-        path.mkdir()
-        self.environment = {"HOME": str(path), "PATH": f"{path}/.local/bin", "LANG": "C.UTF-8", "DMA_PW": PASSWORD}
-
-    def answers(self, text, name="answers.yml"):
-        path = self.path.parent / name
-        path.write_text(text)
-        return str(path)
-
-    def run(self, *words, given="", **environment):
-        done = subprocess.run(
-            [str(PROGRAM), *words],
-            input=given,
-            capture_output=True,
-            text=True,
-            env={**self.environment, **environment},
-            cwd=self.path.parent,
-            timeout=60,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
-
-
 @pytest.fixture
 def home(tmp_path):
-    return Home(tmp_path / "home")
-
-
-def relay(server, **more):
-    """An answers file for the server of the tests."""
-    values = {
-        "host": f"localhost:{server.port}",
-        "fingerprint": server.fingerprint,
-        "login": "alice",
-        "password": "{env: DMA_PW}",
-        "keyring": "file",
-        "sender": "alice@example.org",
-        "root_mail": "bob@example.org",
-        **more,
-    }
-    return "".join(f"{name}: {value}\n" for name, value in values.items() if value is not None)
+    yield Home(tmp_path / "home")
+    end_all(tmp_path / "home")
 
 
 def screen(done, home, server):

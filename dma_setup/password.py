@@ -1,0 +1,101 @@
+"""The password of the present relay alone: set, check, remove; nothing else of the configuration is touched.
+
+A new password is tried at the relay before it is stored, stored by journaled changes (so `undo` knows the old one), and
+read back by the runtime's own reader. Then the owner of the queue is told, so that held mail leaves at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+from dma_runtime import keyrings
+from dma_runtime.secret import Secret
+from dma_runtime.system.ownership import ring
+from dma_runtime.system.spool import Spool
+from dma_setup import apply, plan, verify
+from dma_setup.apply import Applied
+from dma_setup.changes import Change
+from dma_setup.changes.path import HIDE_ALL
+from dma_setup.changes.secret import SecretChange
+from dma_setup.errors import SetupError
+from dma_setup.place import Place
+from dma_setup.present import Present
+from dma_setup.relay import Relay
+from dma_setup.secret import TYPED, SecretAnswer
+from dma_setup.stores import NAMES
+from dma_setup.system import System
+from dma_setup.verbs import login, secret, settings
+from dma_setup.verbs.secret import AS_REFERENCE, IN_FILE, file_path
+from dma_setup.view import View
+
+
+def signed_on(present: Present) -> Relay:
+    """The relay one signs in at. Raises SetupError when there is none."""
+    if present.relay is None:
+        raise SetupError("there is no relay, so there is no password: nothing leaves this machine")
+    if present.login is None:
+        raise SetupError(f"{present.relay.host} is used without a login; there is no password")
+    return present.relay
+
+
+def change(place: Place, system: System, present: Present, new: Secret, keyring: str) -> Applied:
+    """Store `new` where the password is, or in `keyring` when that is given."""
+    relay = signed_on(present)
+    target = keyring or present.keyring
+    if target == AS_REFERENCE or not target:
+        where = repr(present.login.reference) if present.login is not None else "auth.conf"
+        raise SetupError(f"the password comes from {where}; change it there, or say --keyring file or another one")
+    view = View(place, system, {}, {}, SecretAnswer(TYPED, "", new), {"keyring": target})
+    for made in secret.plan({"keyring": target, "service": f"dma:{relay.host}", "user": relay.login}, view):
+        view.add(made)
+    for made in login.plan({"path": place.auth_conf, "host": relay.host, "user": relay.login}, view):
+        view.add(made)
+    named = {"KEYRING": target if target in NAMES else ""}
+    if target != present.keyring:
+        for made in settings.plan({"path": place.dma_conf, "keys": named, "says": "where the password is kept"}, view):
+            view.add(made)
+    made_plan = plan.finish(view)
+    prove = (lambda: verify.read_back(place, system, made_plan.config, relay, new)) if place.is_live else None
+    return apply.journaled(made_plan, place, "secret set", system, prove)
+
+
+def remove(place: Place, system: System, present: Present) -> Applied:
+    """Take the stored password away; mail waits from then on."""
+    relay = signed_on(present)
+    view = View(place, system, {}, {}, None, {})
+    view.add(_removal(place, view, present, relay))
+    return apply.journaled(plan.finish(view), place, "secret remove", system)
+
+
+def _removal(place: Place, view: View, present: Present, relay: Relay) -> Change:
+    if present.keyring == IN_FILE:
+        return view.path_change(
+            file_path(place, relay.host, relay.login), None, f"password for {relay.login}", hides=HIDE_ALL
+        )
+    if present.keyring not in NAMES:
+        raise SetupError("the password is not kept by dma-setup; take it away where it is")
+    service = keyrings.service(relay.host)
+    before = view.stored(present.keyring, service, relay.login)
+    kept_as = f"dma-setup:before:{relay.host}:{os.urandom(4).hex()}" if before is not None else ""
+    says = f"password for {relay.login}"
+    return SecretChange(
+        present.keyring, service, relay.login, before, None, f"{present.keyring} {service}", says, kept_as=kept_as
+    )
+
+
+def check(present: Present) -> Secret:
+    """The password as the runtime reads it. Raises SetupError with its hint."""
+    from dma_runtime.system import secrets
+
+    signed_on(present)
+    assert present.login is not None
+    try:
+        return asyncio.run(secrets.read(present.login, present.config))
+    except secrets.SecretUnreadable as problem:
+        raise SetupError(problem.text, details=[problem.hint]) from None
+
+
+def tell_owner(place: Place) -> bool:
+    """Let the owner of the queue, if there is one, read the password again."""
+    return place.is_live and ring(Spool(place.spool), b'{"do":"reload"}\n')

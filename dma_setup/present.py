@@ -1,0 +1,67 @@
+"""What is set up at a place now: the relay of dma.conf, the login of auth.conf, and where its password is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dma_runtime import authconf
+from dma_runtime import config as configs
+from dma_setup import recipe as recipes
+from dma_setup.errors import SetupError
+from dma_setup.facts import keyrings
+from dma_setup.place import Place
+from dma_setup.question import SECRET, Question
+from dma_setup.recipe import Recipe
+from dma_setup.relay import IMPLICIT, NONE, OPPORTUNISTIC, STARTTLS, Relay
+from dma_setup.system import System
+
+
+@dataclass(frozen=True)
+class Present:
+    """`login` is None when the relay needs none; `keyring` is a value of the question of that name, "" when unknown."""
+
+    config: configs.Config
+    relay: Relay | None
+    login: authconf.Login | None
+    keyring: str
+    recipe: Recipe | None  # whose relay this is, when one is known
+
+    @property
+    def who(self) -> str:
+        return self.recipe.provider.name if self.recipe is not None else ""
+
+    @property
+    def question(self) -> Question:
+        """The question for the password: the recipe's, else a plain one."""
+        if self.recipe is not None and self.recipe.relay is not None:
+            found = self.recipe.question(self.recipe.relay.password)
+            if found is not None:
+                return found
+        return Question("password", SECRET, "Password")
+
+
+def read(place: Place, system: System) -> Present:
+    """Raises SetupError when nothing is set up, or dma.conf cannot be used."""
+    entry = system.look(place.at(place.dma_conf))
+    if entry is None:
+        raise SetupError(f"nothing is set up here: there is no {place.shown(place.dma_conf)}; see dma-setup list")
+    config = configs.parse(entry.content.decode("utf-8", "surrogateescape"), place.dma_conf)
+    if config.problems:
+        raise SetupError(config.problems[0].text)
+    if config.SMARTHOST is None:
+        return Present(config, None, None, "", None)
+    host, port = config.SMARTHOST.name, config.SMARTHOST.port or config.PORT
+    auth = system.look(place.at(config.AUTHPATH or place.auth_conf))
+    text = auth.content.decode("utf-8", "surrogateescape") if auth is not None else ""
+    login = authconf.parse(text, config.AUTHPATH or place.auth_conf).find(host, port)
+    relay = Relay(host, str(port), _tls(config), login.user if login is not None else "", config.FINGERPRINT or "")
+    now = str(keyrings.now(place, system).values["keyring_now"])
+    return Present(config, relay, login, now, recipes.by_host(host))
+
+
+def _tls(config: configs.Config) -> str:
+    if not config.SECURETRANSFER:
+        return NONE
+    if not config.STARTTLS:
+        return IMPLICIT
+    return OPPORTUNISTIC if config.OPPORTUNISTIC_TLS else STARTTLS
