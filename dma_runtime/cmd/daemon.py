@@ -24,6 +24,7 @@ from dma_runtime.system import identity
 from dma_runtime.system.maillog import MailLog
 from dma_runtime.system.ownership import ask
 from dma_runtime.system.spool import Spool
+from dma_runtime.system.starter import start_owner
 
 CHANGE = 60.0  # seconds for an owner to carry out a change
 WAIT = 7 * 86400  # seconds; somebody who asked to wait waits for the attempt, however long its timeouts are
@@ -95,7 +96,18 @@ def change(config: Config, log: MailLog, verb: str, id: str) -> dict[str, object
     """One of the operator's verbs (hold, release, remove) on one message: {"ok": true} or {"error": TEXT}."""
     spool = Spool(config.SPOOLDIR)
     spool.prepare(own_only=config.user_mode)
-    return request(spool, config, log, {"do": verb, "id": id}, helo=_our_name(config), timeout=CHANGE)
+    question: dict[str, object] = {"do": verb, "id": id}
+    helo = _our_name(config)
+    return request(spool, config, log, question, helo=helo, timeout=CHANGE, start=lambda: leave_owner(config, log))
+
+
+def leave_owner(config: Config, log: MailLog) -> None:
+    """Start an owner in the background for what waits. Never raises: the next run finds the mail."""
+    try:
+        # In user mode the owner finds the same file by itself, and must know that it is user mode.
+        start_owner(None if config.user_mode else config.source or None, config)
+    except OSError as error:
+        log.warning(f"can not start the delivering process: {error.strerror or error}; mail waits for the next queue run")
 
 
 def _our_name(config: Config) -> str:

@@ -204,9 +204,10 @@ def _show(spool: Spool, config: Config, options: argparse.Namespace) -> int:
 def _retry(spool: Spool, config: Config, options: argparse.Namespace) -> int:
     if options.id is None:
         return _run(spool, config, options)
-    from dma_runtime.cmd.daemon import foreground
+    from dma_runtime.cmd.daemon import foreground, leave_owner
 
-    foreground(config.sound(), [options.id], MailLog(stderr=sys.stderr.isatty()))
+    if foreground(config.sound(), [options.id], MailLog(stderr=sys.stderr.isatty())):
+        leave_owner(config, MailLog())
     left = [row for row in rows(spool, config) if row["id"] == options.id]
     if options.json:
         print(json.dumps(left, indent=1))
@@ -226,10 +227,11 @@ def _change(_spool: Spool, config: Config, options: argparse.Namespace) -> int:
 
 
 def _run(spool: Spool, config: Config, options: argparse.Namespace) -> int:
-    from dma_runtime.cmd.daemon import run_queue
+    from dma_runtime.cmd.daemon import leave_owner, run_queue
 
     due = getattr(options, "due", False)
-    run_queue(config.sound(), MailLog(stderr=not due and sys.stderr.isatty()), due_only=due)
+    if run_queue(config.sound(), MailLog(stderr=not due and sys.stderr.isatty()), due_only=due):
+        leave_owner(config, MailLog())
     left = rows(spool, config)
     if options.json:
         print(json.dumps(left, indent=1))
@@ -246,6 +248,10 @@ def _adopt(spool: Spool, config: Config, options: argparse.Namespace) -> int:
         notice.withdraw(spool.path, [telling.FOREIGN])
     finally:
         ownership.release()
+    if spool.ids():
+        from dma_runtime.cmd.daemon import leave_owner
+
+        leave_owner(config, MailLog())
     if options.json:
         print(json.dumps({"ok": True}))
     return 0

@@ -130,7 +130,7 @@ def about(mode: str) -> int:
 def run_queue(caller: Caller) -> int:
     """`-q`: attempt everything now; with -D return after one attempt of each."""
     caller.refuse_system_mode()
-    from dma_runtime.system.ownership import Ownership, ring
+    from dma_runtime.system.ownership import announce
     from dma_runtime.system.spool import Spool
 
     spool = Spool(caller.config.SPOOLDIR)
@@ -142,11 +142,7 @@ def run_queue(caller: Caller) -> int:
         if daemon.run_queue(caller.config, MailLog(caller.log.tag, stderr=True)):
             caller.leave_owner(run=False)
         return EX_OK
-    if not ring(spool, b'{"do":"run","ids":null,"wait":false}\n'):
-        held = Ownership.take(spool)
-        if held is not None:
-            held.release()
-            caller.leave_owner(run=True)
+    announce(spool, b'{"do":"run","ids":null,"wait":false}\n', lambda: caller.leave_owner(run=True))
     return EX_OK
 
 

@@ -224,14 +224,9 @@ class Submission:
             if daemon.foreground(self.config, [envelope.id], MailLog(caller.log.tag, stderr=True)):
                 caller.leave_owner(run=False)
             return
-        from dma_runtime.system.ownership import Ownership, ring
+        from dma_runtime.system.ownership import announce
 
-        if not ring(self.spool, f'{{"do":"look","id":"{envelope.id}"}}\n'.encode()):
-            # Who holds the lock without listening is just starting, or leaving and will look once more.
-            held = Ownership.take(self.spool)
-            if held is not None:
-                held.release()
-                caller.leave_owner(run=False)
+        announce(self.spool, f'{{"do":"look","id":"{envelope.id}"}}\n'.encode(), lambda: caller.leave_owner(run=False))
 
 
 def _size(limit: int) -> str:
@@ -288,9 +283,9 @@ def resolver(caller: Caller, mailname: str) -> Resolver:
         return aliasfile.read(path)
 
     def deliverable(login: str) -> bool:
-        import pwd
+        from dma_runtime.system import othermta
 
-        return pwd.getpwnam(login).pw_uid == os.geteuid()
+        return othermta.deliverable(login)
 
     return Resolver(
         caller.config, mailname, account=identity.account, deliverable=deliverable, aliases=aliases, include=include

@@ -49,18 +49,30 @@ def hold(
 
 
 def request(
-    spool: Spool, config: Config, log: MailLog, question: dict[str, object], *, helo: str, timeout: float
+    spool: Spool,
+    config: Config,
+    log: MailLog,
+    question: dict[str, object],
+    *,
+    helo: str,
+    timeout: float,
+    start: Callable[[], None],
 ) -> dict[str, object]:
-    """One request of `delivery.control`, answered by the owner, or, when nobody owns the spool, by one we are for the moment.
+    """One request of `delivery.control`, answered by the owner, or, when nobody owns the spool, by one we are meanwhile.
 
-    Raises what `hold` raises, and TimeoutError when the owner does not answer.
+    `start` starts an owner; called when something waits after we were the owner: whoever spooled meanwhile took us for one
+    who serves. Raises what `hold` raises, and TimeoutError when the owner does not answer.
     """
     while True:
         if (ownership := Ownership.take(spool)) is not None:
             try:
                 owner = Owner(ownership, spool, config, log, helo=helo)
-                return asyncio.run(owner.answer_once(question))
+                answer = asyncio.run(owner.answer_once(question))
             finally:
                 ownership.release()
-        if (answer := ask(spool, question, timeout=timeout)) is not None:
+            known = owner.queue.items.keys() | owner.queue.broken.keys()
+            if owner.queue.unfinished or set(spool.ids()) - known:
+                start()
             return answer
+        if (answer_of_owner := ask(spool, question, timeout=timeout)) is not None:
+            return answer_of_owner

@@ -3,8 +3,10 @@
 Only the owner writes `log/` and unlinks from `queue/`; everyone else spools and rings. No message is left with nobody
 awake because of three rules that hold together (tests/faults/test_handover.py walks their interleavings):
 
-- Submit: link and sync, ring, and where nobody listens try the lock; got it: release it and start an owner.
-- An owner takes the lock, then listens, then lists `queue/`.
+- Submit: link and sync, then `announce`: ring, and where nobody listens try the lock; got it: release it and start an
+  owner.
+- An owner takes the lock, then listens, then lists `queue/`. One who holds the lock for a moment only and serves nobody
+  (dma-queue) lists it too, and starts an owner afterwards when anything waits.
 - Leave: close control, release the lock, **then list `queue/` once more**; something unknown there: take the lock
   again, or somebody else has it.
 
@@ -26,6 +28,7 @@ from dma_runtime.system.spool import Spool
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
 CONTROL = "control"
 _MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id")
@@ -147,6 +150,18 @@ def ring(spool: Spool, line: bytes) -> bool:
         finally:
             caller.close()
     return False
+
+
+def announce(spool: Spool, line: bytes, start: Callable[[], None]) -> None:
+    """Have somebody work on the queue: tell the owner `line`, or `start` one when there is none. Raises OSError.
+
+    Who holds the lock and does not listen is just starting, or leaving, and lists the queue after this."""
+    if ring(spool, line):
+        return
+    held = Ownership.take(spool)
+    if held is not None:
+        held.release()
+        start()
 
 
 def ask(spool: Spool, question: dict[str, object], timeout: float) -> dict[str, object] | None:
