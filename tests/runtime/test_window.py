@@ -71,22 +71,43 @@ def run(scenario):
 ONE = ("250 reset", "250 ok", "250 ok", "250 queued")
 
 
-def test_at_most_eight_messages_are_ahead_of_their_replies():
+def test_the_window_begins_at_eight_and_widens_by_each_message_taken():
     async def scenario():
         talk = await Talk(("PIPELINING", "CHUNKING")).open()
-        talk.start(40)
+        talk.start(200)
         await talk.warm_up()
-        # The first two are answered; of the others eight have their LAST on the wire and no reply.
-        assert talk.said(b" LAST\r\n") == 2 + sessions.WINDOW_COUNT == 10
-        for answered in range(1, 20):
+        for answered in range(2, 60):
+            ahead = talk.said(b" LAST\r\n") - answered
+            assert ahead == min(sessions.WINDOW_FIRST + answered, sessions.WINDOW_MOST)
             await talk.say(*ONE)
-            assert talk.said(b" LAST\r\n") == 10 + answered
-        for _ in range(20):
+        assert (sessions.WINDOW_FIRST, sessions.WINDOW_MOST) == (8, 32)
+        for _ in range(140):
             await talk.say(*ONE)
         await talk.task
-        assert len(talk.outcomes) == 40
+        assert len(talk.outcomes) == 200
         assert all(outcome.kind == DELIVERED for (outcome,) in talk.outcomes.values())
         wire_check.check("window", talk.wire.writes)
+
+    run(scenario())
+
+
+def test_a_message_that_is_not_taken_makes_the_window_narrow_again():
+    async def scenario():
+        talk = await Talk(("PIPELINING", "CHUNKING")).open()
+        talk.start(200)
+        await talk.warm_up()
+        for _ in range(20):
+            await talk.say(*ONE)
+        ahead = talk.said(b" LAST\r\n") - 22
+        assert ahead == 30
+        await talk.say("250 reset", "250 ok", "250 ok", "554 5.7.1 spam")
+        # 29 are ahead, the window is 8 and widens by one for each that is taken: they meet at the eleventh.
+        for _ in range(10):
+            await talk.say(*ONE)
+            assert talk.said(b" LAST\r\n") == 22 + ahead
+        await talk.say(*ONE)
+        assert talk.said(b" LAST\r\n") == 22 + ahead + 1
+        talk.task.cancel()
 
     run(scenario())
 
@@ -247,7 +268,7 @@ def test_a_message_behind_a_dead_window_is_not_tried():
         kinds = [talk.outcomes[n][0] for n in sorted(talk.outcomes)]
         assert [outcome.kind for outcome in kinds[:3]] == [DELIVERED] * 3
         assert all("may have been delivered" in outcome.text for outcome in kinds[3:])
-        assert len(kinds) == 3 + sessions.WINDOW_COUNT
+        assert len(kinds) == 3 + sessions.WINDOW_FIRST + 3  # three were taken
         assert all(verdict.was_tried(outcome) for outcome in kinds)
         assert len(talk.waiting) == 20 - len(kinds)  # the others were never pulled
 
