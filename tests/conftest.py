@@ -89,6 +89,7 @@ def guards(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("HOME", str(home))
     for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DMA_HANDED_ON", "1")  # a mail agent of the machine that runs the tests gets none of their mail
     for name in ("DMA_CONF", "DBUS_SESSION_BUS_ADDRESS", "PYTHON_KEYRING_BACKEND", "EMAIL", "SSH_AUTH_SOCK"):
         monkeypatch.delenv(name, raising=False)
 

@@ -29,7 +29,7 @@ class Sendmail:
         self.conf = self.directory / "dma.conf"
         self.aliases = self.directory / "aliases"
         self.program = self.launcher("sendmail")
-        self.environment = {"PATH": "/usr/bin:/bin", "DMA_CONF": str(self.conf), "HOME": str(self.directory)}
+        self.environment = {"PATH": "/usr/bin:/bin", "DMA_CONF": str(self.conf), "HOME": str(self.directory), "DMA_HANDED_ON": "1"}
         self.configure(conf)
         if aliases is not None:
             self.aliases.write_text(aliases)

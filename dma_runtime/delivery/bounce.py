@@ -19,7 +19,6 @@ cannot be written: nothing has happened then, and the step is to be repeated.
 from __future__ import annotations
 
 import errno
-import os
 import zlib
 
 from dma_runtime.envelope import Envelope, Recipient
@@ -28,7 +27,7 @@ from dma_runtime.history import attempt_event
 from dma_runtime.message import dsn
 from dma_runtime.outcome import Outcome
 from dma_runtime.policy.recipients import Resolver
-from dma_runtime.system import aliasfile, clock, identity
+from dma_runtime.system import aliasfile, clock, identity, othermta
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -237,19 +236,12 @@ def _copy(pieces: Iterable[bytes], write: Callable[[bytes], None]) -> int:
 
 def _resolver(config: Config, mailname: str) -> Resolver:
     """Addresses as they are understood at submission by the owner of this queue."""
-    import pwd
-
-    def deliverable(login: str) -> bool:
-        try:
-            return pwd.getpwnam(login).pw_uid == os.geteuid()
-        except KeyError:
-            return False
-
     return Resolver(
         config,
         mailname,
         account=identity.account,
-        deliverable=deliverable,
+        # A name without an account could be bounced by whoever takes it, and a report's bounce goes nowhere.
+        deliverable=lambda name: bool(identity.account(name)) and othermta.deliverable(name),
         aliases=lambda: aliasfile.load(config.ALIASES),
         include=aliasfile.read,
     )

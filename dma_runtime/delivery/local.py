@@ -1,7 +1,8 @@
-"""Local delivery in user mode: one message into the mailbox of the queue's owner, and of nobody else.
+"""Local delivery in user mode: one message into the mailbox of the queue's owner; others' mail is handed on.
 
 - The mailbox is `/var/mail/LOGIN` if we may write there (a directory of that name is a Maildir), else `~/Maildir`.
-- A recipient who is somebody else is FAILED: nobody but his own process may write his mailbox.
+- A recipient who is somebody else: the message is handed to the system's own mail agent (`system.othermta`); without one
+  it is FAILED, for nobody but his own process may write his mailbox.
 - A full disk, a quota, a lock that is held: DEFERRED. What lies at the mailbox's place and is none (a link, a FIFO,
   another's file): DEFERRED, and the operator is told; no server answered, so such mail does not expire.
 - DELIVERED only when the mailbox is synced (`system.mbox`, `system.maildir`).
@@ -21,7 +22,7 @@ import time
 from dma_runtime.config import home_directory
 from dma_runtime.message import mboxrd
 from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, Outcome
-from dma_runtime.system import identity, maildir, mbox
+from dma_runtime.system import identity, maildir, mbox, othermta
 from dma_runtime.system.fs import REAL, FileSystem
 
 TYPE_CHECKING = False
@@ -53,6 +54,9 @@ def deliver(
     login = identity.login_name(uid, {})
     name = recipient.address.rpartition("@")[0] or recipient.address
     account = identity.account(name)
+    other = "" if account and pwd.getpwnam(account).pw_uid == uid else othermta.find()
+    if other:
+        return _hand_on(other, spool, id, account or name)
     if not account:
         return Outcome(FAILED, f"there is no user {name} here", status="5.1.1")
     if account != login and pwd.getpwnam(account).pw_uid != uid:
@@ -67,6 +71,15 @@ def deliver(
     stored = spool.open(id)
     try:
         return _store(stored, recipient, config, kind, path, uid, wait, fs)
+    finally:
+        stored.close()
+
+
+def _hand_on(program: str, spool: Spool, id: str, account: str) -> Outcome:  # noqa: A002 the field's name
+    """The recipient is somebody else of this machine: the system's own mail agent may write that mailbox."""
+    stored = spool.open(id)
+    try:
+        return othermta.hand_on(program, stored.envelope.sender, account, _chunks(stored))
     finally:
         stored.close()
 

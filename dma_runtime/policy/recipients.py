@@ -4,7 +4,7 @@ Rules (interface.md, section 8; C dma dma.c:164-262):
 - `user@localhost` and `user@MAILNAME` are the local `user`, whatever the case, if there is such a user or alias. Else
   `user@MAILNAME` goes to the smarthost if there is one.
 - A local name goes through the aliases. What is left is delivered here if it is the queue's owner; with NULLCLIENT it
-  becomes `name@MAILNAME` and goes to the smarthost; anybody else has no mailbox we may write.
+  becomes `name@MAILNAME` and goes to the smarthost; for anybody else there must be another mail agent on this machine.
 - With LOCALONLY an address of another machine is refused.
 - Each address once, compared without case in the domain.
 
@@ -33,7 +33,7 @@ NO_PIPES = "commands and files in aliases are switched off"
 
 
 class Resolver:
-    """`account(name)`: the login a name means, "" if none. `deliverable(login)`: we may deliver to its mailbox.
+    """`account(name)`: the login a name means, "" if none. `deliverable(name)`: we can get mail to it.
     `aliases()`: the aliases, read when first needed. `include(path)`: a file's text, or OSError."""
 
     def __init__(
@@ -106,4 +106,6 @@ class Resolver:
         domain = address.split(asked_for)[1]
         if domain and domain.lower() != "localhost" and self.config.SMARTHOST is not None:
             return self._remote(asked_for, original)
+        if not login and self.deliverable(name):
+            return Recipient(name, original)
         return Recipient(name, original, NOT_OURS if login else NOT_HERE)

@@ -62,6 +62,13 @@ def test_where_an_address_goes(asked, conf, aliases, expected):
     assert resolve([asked], conf, aliases) == expected
 
 
+def test_another_mail_agent_takes_names_we_do_not_know_but_not_those_of_our_domain_elsewhere():
+    rules = resolver(SMARTHOST)
+    rules.deliverable = lambda name: True
+    found = rules.resolve(["nobody", "bob", "nobody@localhost", "nobody@here.test"])
+    assert [(r.address, r.refused) for r in found] == [("nobody", ""), ("bob", ""), ("nobody@here.test", "")]
+
+
 def test_each_address_once_compared_without_case_in_the_domain():
     assert resolve(["a@X.test", "a@x.TEST", "A@x.test", "alice", "alice@localhost"]) == [
         ("a@X.test", ""),
