@@ -9,7 +9,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Low to high. A module may import its own layer and those below it.
 RUNTIME_LAYERS = [
-    {"errors", "outcome", "secret", "shown", "address", "envelope", "config", "authconf", "aliases", "history", "keyrings"},
+    {
+        *("errors", "outcome", "secret", "shown", "address", "envelope", "config", "authconf", "aliases", "history"),
+        *("keyrings", "frames", "request"),
+    },
     {"policy", "smtp", "message"},
     {"system"},
     {"delivery"},
