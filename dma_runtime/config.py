@@ -56,6 +56,13 @@ def path(text: str) -> str:
     return text
 
 
+def names(text: str) -> tuple[str, ...]:
+    found = tuple(text.replace(",", " ").split())
+    if not found:
+        raise BadValue("needs one or more names")
+    return found
+
+
 _SERVICES = {"smtp": 25, "smtps": 465, "submissions": 465, "submission": 587}
 
 
@@ -240,6 +247,7 @@ def optional(parse: Callable[[str], T], says: str, origin: str = "dma", later: b
     return Key(parse, None, says, origin, later)  # type: ignore[return-value]  # a descriptor, see above
 
 
+_NO_NAMES: tuple[str, ...] = ()
 _NO_RATES: tuple[tuple[int, int], ...] = ()
 _NO_HOSTS: tuple[Host, ...] = ()
 
@@ -287,6 +295,7 @@ class Config:
     UNVERIFIEDCERT = key(flag, False, "Credentials may go to a relay whose certificate cannot be verified.", NEW)
     KEYRING = optional(words, "Where `keyring:` looks: secret-service, kwallet, pass, systemd-creds or a backend.", NEW)
     SOCKET = key(path, "/run/dma/submit.sock", "The submission socket.", NEW)
+    TRUSTED = key(names, _NO_NAMES, "Logins that may set any sender with -f unremarked, beside root and dma.", NEW)
     HIDEUSER = key(flag, False, "No login and uid in the Received header.", NEW)
     PIPES = key(flag, False, "Allow |command and /file in aliases and .forward.", NEW, later=True)
     REQUIRETLS = key(flag, False, "Ask for TLS on every hop (RFC 8689) for every message.", NEW, later=True)
@@ -305,12 +314,19 @@ class Config:
         self.problems: list[ConfigError] = []
         self.warnings: list[str] = []  # each names file, line and key
         self.user_mode = False
+        self.system = False  # it is the machine's own configuration, or the defaults in its place
 
     def sound(self) -> Config:
         """Return the configuration itself. Raises the first ConfigError met while reading it."""
         if self.problems:
             raise self.problems[0]
         return self
+
+    @property
+    def by_socket(self) -> bool:
+        """System mode: mail is handed to a daemon over SOCKET, and nobody else opens SPOOLDIR. It is so with the machine's
+        own configuration, and with a file named by -C or DMA_CONF that sets SOCKET (hard-parts.md, Submitting)."""
+        return not self.user_mode and (self.system or "SOCKET" in self.values)
 
     @property
     def nothing_leaves(self) -> bool:
@@ -467,4 +483,6 @@ def find(option: str | None, environ: dict[str, str], uid: int, euid: int) -> Co
             config.values.setdefault("SPOOLDIR", state + "/spool")
             config.values.setdefault("AUTHPATH", directory + "/auth.conf")
             return config
-    return load(SYSTEM_CONF)
+    config = load(SYSTEM_CONF)
+    config.system = True
+    return config

@@ -71,7 +71,11 @@ class Caller:
     @property
     def system_mode(self) -> bool:
         """No configuration of the caller's own: mail goes to the machine's daemon."""
-        return not self.config.user_mode and self.config_path is None
+        return self.config.by_socket
+
+    def may_name_sender(self) -> bool:
+        """Whether -f is taken without a remark in the header: in a queue of one's own always."""
+        return True
 
     def warn(self, text: str) -> None:
         """To the log, and to a person at a terminal."""

@@ -18,7 +18,7 @@ from dma_runtime.errors import EX_NOINPUT, EX_NOUSER, EX_OK, EX_TEMPFAIL, EX_UNA
 from dma_runtime.message import headers
 from dma_runtime.message.intake import Intake
 from dma_runtime.policy.recipients import Resolver
-from dma_runtime.policy.sender import envelope_sender
+from dma_runtime.policy.sender import envelope_sender, is_own
 from dma_runtime.shown import shown
 from dma_runtime.system import identity
 from dma_runtime.system.spool import Draft, Spool, new_id
@@ -96,6 +96,17 @@ class Submission:
         self.spool = Spool(self.config.SPOOLDIR)
 
     def run(self) -> int:
+        """Accept the message and see that somebody delivers it. Raises DmaError when it was not accepted."""
+        envelope = self.accept()
+        # From here on the mail is safe.
+        try:
+            self._after(envelope)
+        except Exception as error:  # the caller must not send it again for what goes wrong now
+            self.caller.warn(f"{envelope.id} is queued; {type(error).__name__}: {error}")
+        return EX_OK
+
+    def accept(self) -> Envelope:
+        """The envelope of the message, which is in the queue now and safe. Raises DmaError when it was not accepted."""
         asked = [found for operand in self.options.operands for found in argument(operand)]
         if not asked and not self.options.extract:
             raise DmaError("no recipients from command line", EX_NOINPUT)
@@ -120,11 +131,7 @@ class Submission:
         finally:
             draft.discard()
         # From here on the mail is safe.
-        try:
-            self._after(envelope)
-        except Exception as error:  # the caller must not send it again for what goes wrong now
-            self.caller.warn(f"{envelope.id} is queued; {type(error).__name__}: {error}")
-        return EX_OK
+        return envelope
 
     def _accept(self, asked: list[str]) -> list[Recipient]:
         """The envelope's recipients. Raises DmaError when none is good; bad ones among good ones are reported later."""
@@ -188,11 +195,23 @@ class Submission:
         facts.uid = self.caller.uid
         facts.version = __version__
         facts.full_name = self.options.full_name
+        facts.warning = self._remark()
         facts.hide_user = self.config.HIDEUSER
         facts.masquerade = self.config.MASQUERADE
         facts.rewrite_from = self.config.REWRITEFROM
         facts.dice = os.urandom
         return facts
+
+    def _remark(self) -> str:
+        """sendmail's remark when somebody who is not trusted names a sender who is not himself, else ""."""
+        if not self.sender or self.caller.may_name_sender():
+            return ""
+        own = envelope_sender(None, "", self.login, self.mailname, self.config.MASQUERADE)
+        local, domain = address.split(self.sender)
+        if self.sender == own or (local == self.login and is_own(domain, self.mailname, identity.host_name())):
+            return ""
+        how = "-f" if self.options.sender is not None else "$EMAIL"
+        return f"{self.login} set sender to {self.sender} using {how}"
 
     def _write(self, draft: Draft, header: bytes, body: bytes, intake: Intake) -> None:
         """Header, empty line, body. Raises CannotSpool, and DmaError (69) when it grows beyond MAXSIZE."""
@@ -283,6 +302,8 @@ def resolver(caller: Caller, mailname: str) -> Resolver:
         return aliasfile.read(path)
 
     def deliverable(login: str) -> bool:
+        if caller.config.by_socket:
+            return bool(identity.account(login))  # the mailbox process may write everybody's
         from dma_runtime.system import othermta
 
         return othermta.deliverable(login)

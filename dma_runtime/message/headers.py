@@ -179,12 +179,13 @@ class Facts:
     """What the header is completed with.
 
     id: the message's. sender: the envelope's, "" null. login, uid: the caller's. mailname, hostname: ours. version: the
-    program's. full_name: that of -F, "" none. now: seconds since the epoch; dice: os.urandom. stamp: RFC 5322 date of now.
+    program's. full_name: that of -F, "" none. warning: for X-Authentication-Warning, "" none. now: seconds since the epoch;
+    dice: os.urandom. stamp: RFC 5322 date of now.
     """
 
     __slots__ = (
         "dice", "full_name", "hide_user", "hostname", "id", "login", "mailname", "masquerade", "now", "rewrite_from",
-        "sender", "stamp", "uid", "version",
+        "sender", "stamp", "uid", "version", "warning",
     )  # fmt: skip
 
     def __init__(self, *, id: str, sender: str, mailname: str, hostname: str, now: float, stamp: str) -> None:  # noqa: A002 the field's name
@@ -198,6 +199,7 @@ class Facts:
         self.uid = 0
         self.version = ""
         self.full_name = ""
+        self.warning = ""
         self.hide_user = False
         self.masquerade: tuple[str, str] | None = None
         self.rewrite_from = False
@@ -211,6 +213,8 @@ def complete(fields: list[Field], facts: Facts) -> tuple[bytes, str]:
     """
     signed = _signed(fields)
     out = [received(facts)]
+    if facts.warning:
+        out.append(f"X-Authentication-Warning: {facts.hostname}: {shown(facts.warning, 300)}".encode())
     present: dict[bytes, Field] = {}
     block = resent_block(fields)
     for field in fields:
