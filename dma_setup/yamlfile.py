@@ -1,7 +1,7 @@
 """YAML read strictly: every value knows its line, and what YAML likes to guess is refused.
 
 Refused with file:line: duplicate keys, keys that are not text, `yes`/`no`/`on`/`off` (write `true`, `false` or quotes),
-numbers with a leading zero or a colon (`0640`, `10:30`: YAML reads them in other bases), dates, anchors and tags.
+numbers with a leading zero or a colon (`0640`, `10:30`: YAML reads them in other bases), dates, aliases and tags.
 `Data` is the plain value; `Data.at(key, ...)` gives the line of a value inside it, for the errors of whoever checks it.
 """
 
@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 
 from dma_setup.errors import FileProblem
+
+DEEPEST = 20
 
 _GUESSED_FLAG = re.compile(r"^(?:y|n|yes|no|on|off)$", re.IGNORECASE)
 _GUESSED_NUMBER = re.compile(r"^[-+]?(?:0[0-9_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?)$")
@@ -39,10 +41,10 @@ class Data:
 def load(text: str, path: str) -> Data:
     """Raises FileProblem for anything that is not plain, unambiguous YAML."""
     loader = yaml.CSafeLoader(text)
-    lines: dict[tuple[object, ...], int] = {}
+    reader = _Reader(loader, path)
     try:
         node = loader.get_single_node()
-        value = None if node is None else _build(loader, node, path, (), lines, 0)
+        value = None if node is None else reader.build(node, ())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise FileProblem(path, mark.line + 1 if mark else 0, error.problem or "not YAML") from None
@@ -50,43 +52,52 @@ def load(text: str, path: str) -> Data:
         raise FileProblem(path, 0, str(error).splitlines()[0]) from None
     finally:
         loader.dispose()
-    return Data(value, path, lines)
+    return Data(value, path, reader.lines)
 
 
-def _build(
-    loader: yaml.CSafeLoader,
-    node: yaml.Node,
-    path: str,
-    keys: tuple[object, ...],
-    lines: dict[tuple[object, ...], int],
-    depth: int,
-) -> Any:
-    line = node.start_mark.line + 1
-    lines[keys] = line
-    if depth > 20:
-        raise FileProblem(path, line, "nested too deeply")
-    if isinstance(node, yaml.MappingNode):
+class _Reader:
+    """Plain values out of YAML's nodes, with the line of each."""
+
+    def __init__(self, loader: yaml.CSafeLoader, path: str) -> None:
+        self.lines: dict[tuple[object, ...], int] = {}
+        self._loader = loader
+        self._path = path
+        self._seen: set[int] = set()
+
+    def build(self, node: yaml.Node, keys: tuple[object, ...]) -> Any:
+        line = node.start_mark.line + 1
+        self.lines[keys] = line
+        if len(keys) > DEEPEST:
+            raise FileProblem(self._path, line, "nested too deeply")
+        if id(node) in self._seen:
+            raise FileProblem(self._path, line, "anchors and aliases are not understood; write it out")
+        self._seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, keys)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(item, (*keys, at)) for at, item in enumerate(node.value)]
+        return self._scalar(node, line)
+
+    def _mapping(self, node: yaml.MappingNode, keys: tuple[object, ...]) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
-                raise FileProblem(path, key_node.start_mark.line + 1, "a key must be text; put it in quotes")
+                raise FileProblem(self._path, line, "a key must be text; put it in quotes")
             key = key_node.value
             if key in found:
-                raise FileProblem(path, key_node.start_mark.line + 1, f"{key} stands here twice")
-            found[key] = _build(loader, value_node, path, (*keys, key), lines, depth + 1)
+                raise FileProblem(self._path, line, f"{key} stands here twice")
+            found[key] = self.build(value_node, (*keys, key))
         return found
-    if isinstance(node, yaml.SequenceNode):
-        return [_build(loader, item, path, (*keys, at), lines, depth + 1) for at, item in enumerate(node.value)]
-    return _scalar(loader, node, path, line)
 
-
-def _scalar(loader: yaml.CSafeLoader, node: yaml.Node, path: str, line: int) -> Any:
-    kind = node.tag.removeprefix("tag:yaml.org,2002:")
-    text = str(node.value)
-    if kind == "bool" and _GUESSED_FLAG.match(text):
-        raise FileProblem(path, line, f"`{text}' means true or false to YAML; write true or false, or put it in quotes")
-    if kind in ("int", "float") and _GUESSED_NUMBER.match(text):
-        raise FileProblem(path, line, f"`{text}' is a different number to YAML; put it in quotes")
-    if kind not in ("str", "int", "float", "bool", "null"):
-        raise FileProblem(path, line, f"a value of type {kind} is not understood; put it in quotes")
-    return loader.construct_object(node)
+    def _scalar(self, node: yaml.Node, line: int) -> Any:
+        kind = node.tag.removeprefix("tag:yaml.org,2002:")
+        text = str(node.value)
+        if kind == "bool" and _GUESSED_FLAG.match(text):
+            says = f"`{text}' means true or false to YAML; write true or false, or put it in quotes"
+            raise FileProblem(self._path, line, says)
+        if kind in ("int", "float") and _GUESSED_NUMBER.match(text):
+            raise FileProblem(self._path, line, f"`{text}' is a different number to YAML; put it in quotes")
+        if kind not in ("str", "int", "float", "bool", "null"):
+            raise FileProblem(self._path, line, f"a value of type {kind} is not understood; put it in quotes")
+        return self._loader.construct_object(node)

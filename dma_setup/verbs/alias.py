@@ -12,7 +12,7 @@ from dma_setup.view import View
 
 def plan(step: dict[str, Any], view: View) -> list[Change]:
     name, to = step["name"], step["to"]
-    if any(c in to for c in '\r\n#,:|"\\ '):
+    if to.startswith("/") or any(c in to for c in '\r\n#,:|"\\ '):
         raise SetupError(f"the aliases cannot hold {to!r}")
     path = view.resolve(step["path"])
     old = view.text(path)

@@ -1,5 +1,6 @@
 """Apply and undo: twice is nothing, a failure or interruption at any step leaves nothing, undo leaves what was before."""
 
+import hashlib
 import json
 import os
 
@@ -8,6 +9,7 @@ from provisioning import FACTS, GMAIL, KEPT, SECRET, SMARTHOST, Machine, home_pl
 
 from dma_setup import apply, undo
 from dma_setup import journal as journals
+from dma_setup.changes import digest
 from dma_setup.errors import SetupError
 from dma_setup.journal import Journal
 from dma_setup.system import Lock
@@ -46,9 +48,10 @@ def used_machine():
 
 
 @pytest.fixture(autouse=True)
-def no_syncs(monkeypatch):
-    """Syncing costs most of the time here and proves nothing without a loss of power."""
+def quick(monkeypatch):
+    """Syncs prove nothing without a loss of power, slow digests have their own test; here they cost most of the time."""
     monkeypatch.setattr(os, "fsync", lambda fd: None)
+    monkeypatch.setattr(digest, "_slow", lambda content, salt: hashlib.sha256(salt + content).digest())
 
 
 @pytest.fixture

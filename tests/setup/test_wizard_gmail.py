@@ -9,6 +9,7 @@ import sys
 
 import golden_screen
 import pytest
+import secret_service
 from provisioning import tree
 from virtual_terminal import VirtualTerminal
 
@@ -41,7 +42,7 @@ class Wizard:
     def __init__(self, folder):
         self.folder = folder
         self.home = folder / "home"
-        self.home.mkdir()
+        self.home.mkdir(exist_ok=True)
         self.result = folder / "result"
 
     def start(self, *words, refusals=(), ports=None, environment=(), program=("gmail", "--user")):
@@ -97,6 +98,24 @@ def test_the_way_through_with_the_normal_password_first(wizard):
     assert "my normal one" not in terminal.raw
     assert PASSWORD not in terminal.raw
     assert (wizard.home / ".config/dma/secrets/dma.smtp.gmail.com.alice@gmail.com").read_text() == PASSWORD + "\n"
+
+
+def test_three_questions_with_a_keyring(tmp_path):
+    """On a desktop: the password goes into the Secret Service, no file holds it, and delivery finds it there."""
+    secret_service.needed()
+    if os.path.exists(f"/run/user/{os.getuid()}/bus"):
+        pytest.skip("needs a user without a session bus of their own: run the tests in a container or as a system user")
+    with secret_service.SecretService(tmp_path) as desktop:
+        desktop.start(unlock="login password")
+        wizard = Wizard(tmp_path)
+        terminal = questions(wizard.start(environment={"DBUS_SESSION_BUS_ADDRESS": desktop.address}))
+        terminal.wait("root's mail?").type("").wait("Apply?").type("").wait("elsewhere)")
+        assert terminal.end() == 0
+        golden_screen.same("wizard-keyring", wizard.screen(terminal))
+        assert wizard.saw()["messages"] == [[ADDRESS, [ADDRESS], ADDRESS]]
+        holders = [path for path in wizard.home.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
+        assert holders == []
+        secret_service.end_all(wizard.home, except_for=desktop.pids)
 
 
 def test_again_later_enter_is_enough(wizard):
