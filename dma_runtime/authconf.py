@@ -59,12 +59,14 @@ class AuthFile:
         self.logins: list[Login] = []
         self.problems: list[ConfigError] = []
 
-    def find(self, host: str, port: int) -> Login | None:
-        """The login for a relay: the last line for host and port, else the last for the host. Names ignore case."""
+    def find(self, host: str, port: int, user: str = "") -> Login | None:
+        """The login for a relay: the last line for host and port, else the last for the host. Names ignore case.
+
+        `user`: only lines with this login (RELAYMAP has several at one host)."""
         wanted = host.lower().rstrip(".")
         found: Login | None = None
         for login in self.logins:
-            if login.host == wanted and login.port in (0, port):
+            if login.host == wanted and login.port in (0, port) and user in ("", login.user):
                 if found is None or login.port or not found.port:
                     found = login
         return found

@@ -13,6 +13,7 @@ from dma_runtime.envelope import Envelope
 from dma_runtime.history import State
 from dma_runtime.outcome import DELIVERED, FAILED
 from dma_runtime.policy.relay import RelayState
+from dma_runtime.policy.relaymap import RelayMap
 from dma_runtime.policy.route import route
 from dma_runtime.shown import shown
 
@@ -24,14 +25,21 @@ def rfc3339(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
-def row(envelope: Envelope, state: State, config: Config, relays: dict[str, RelayState], now: float) -> Row:
+def row(
+    envelope: Envelope,
+    state: State,
+    config: Config,
+    relays: dict[str, RelayState],
+    now: float,
+    relay_map: RelayMap | None = None,
+) -> Row:
     """One message. Times are RFC 3339 in UTC; `age` and `size` are seconds and bytes."""
     recipients: list[Row] = []
     for index, recipient in enumerate(envelope.recipients):
         known = state.recipients[index]
         outcome, due = known.last, known.next_attempt
         error = _error(outcome.text, outcome.hint) if outcome is not None and outcome.kind != DELIVERED else ""
-        relay = relays.get(route(recipient.address, config).key)
+        relay = relays.get(route(recipient.address, config, envelope.sender, relay_map).key)
         if index in state.open and relay is not None and relay.rounds and (relay.down_until > due or not error):
             # It waits with its relay and may never have been tried itself.
             due = max(due, relay.down_until)

@@ -287,7 +287,8 @@ class Owner:
     def _rows(self) -> list[listing.Row]:
         now = clock.now().wall
         config = self.settings.config
-        rows = [listing.row(i.envelope, i.state, config, self.rounds.relays, now) for i in self.queue.items.values()]
+        down, relay_map = self.rounds.relays, self.settings.relays
+        rows = [listing.row(i.envelope, i.state, config, down, now, relay_map) for i in self.queue.items.values()]
         return rows + [listing.broken_row(*broken) for broken in self.queue.broken.items()]
 
     async def _change(self, verb: str, id: str) -> dict[str, object]:  # noqa: A002 the field's name

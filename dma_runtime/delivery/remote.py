@@ -5,6 +5,9 @@ Rules:
   up to MAXCONNECTIONS. So a relay that is down costs one attempt, whatever waits behind it.
 - An outcome that is a verdict on the relay, or on this machine, defers everything that waits; what was not tried leaves
   no trace of its own, the relay's state says why it waits (`system.relays`).
+- Where a route has several hosts (FALLBACK, MX), what one of them defers is offered to the next in the same attempt
+  (RFC 5321 5.1): what waits when a smarthost takes no mail, and with MX whatever is deferred. Not what may have been
+  delivered, its connection having been lost behind the end of the message.
 - A refused sender is a pair (sender, relay): its other messages are deferred with the same words, untried.
 - The body is read while it is sent; a message is open only while it is under way.
 """
@@ -15,18 +18,16 @@ import asyncio
 from collections import deque
 from typing import Protocol
 
-from dma_runtime import authconf
 from dma_runtime.address import needs_smtputf8
+from dma_runtime.delivery.approach import Approach
 from dma_runtime.delivery.queue import Item
-from dma_runtime.delivery.session import Job, Refused, Session, Target, Timeouts
+from dma_runtime.delivery.session import Job, Refused, Session
 from dma_runtime.errors import BrokenMessage
 from dma_runtime.message.wire import wire
-from dma_runtime.outcome import DEFERRED, MACHINE, RELAY, SENDER, Outcome
-from dma_runtime.policy import tls, verdict
+from dma_runtime.outcome import DEFERRED, FAILED, MACHINE, RELAY, SENDER, Outcome
+from dma_runtime.policy import verdict
 from dma_runtime.policy.relay import RelayState
-from dma_runtime.policy.route import RELAY as RELAY_ROUTE
-from dma_runtime.policy.route import Route
-from dma_runtime.system.secrets import SecretUnreadable
+from dma_runtime.policy.route import DIRECT, Hop, Route
 from dma_runtime.system.spool import StoredMessage
 
 TYPE_CHECKING = False
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from dma_runtime.envelope import Moment
     from dma_runtime.smtp.capabilities import Capabilities
     from dma_runtime.system.maillog import MailLog
+    from dma_runtime.system.resolver import Resolver
     from dma_runtime.system.secrets import SecretStore
     from dma_runtime.system.spool import Spool
 
@@ -50,7 +52,10 @@ class Desk(Protocol):
     secrets: SecretStore
     log: MailLog
     spool: Spool
+    resolver: Resolver
     helo: str
+    our_names: frozenset[str]  # of this host, in lower case
+    dice: Callable[[], float]
     trace: Callable[[str], None] | None
     now: Callable[[], Moment]
     wake: Callable[[], None]
@@ -63,18 +68,24 @@ class Desk(Protocol):
     def damaged(self, item: Item, problem: str) -> None: ...
     def next_backoff(self, last: float) -> float: ...
     def relay_is_down(self, relay: Relay, outcome: Outcome) -> None: ...
+    def hop_is_down(self, hop: Hop, outcome: Outcome, wait: float) -> None: ...
+    def hop_works(self, hop: Hop) -> None: ...
     def relay_works(self) -> None: ...
     def bug(self, error: BaseException) -> None: ...
 
 
 class Work:
-    """One message's recipients behind one relay."""
+    """One message's recipients behind one relay.
 
-    __slots__ = ("indices", "item", "stored")
+    `tried`: the hosts that deferred them in this attempt, `known`: with what outcome, by index."""
 
-    def __init__(self, item: Item, indices: list[int]) -> None:
+    __slots__ = ("indices", "item", "known", "stored", "tried")
+
+    def __init__(self, item: Item, indices: list[int], tried: frozenset[Hop] = frozenset()) -> None:
         self.item = item
         self.indices = indices
+        self.tried = tried
+        self.known: dict[int, Outcome] = {}
         self.stored: StoredMessage | None = None
 
     def close(self) -> None:
@@ -90,6 +101,7 @@ class Relay:
         self.route = route
         self.desk = desk
         self.state = state
+        self.approach = Approach(desk)
         self.waiting: deque[Work] = deque()
         self._refused_senders: dict[str, Outcome] = {}
         self.sessions: set[asyncio.Task[None]] = set()
@@ -131,64 +143,45 @@ class Relay:
 
     async def _serve(self) -> None:
         """One connection from its opening to its end."""
+        head = self.waiting[0] if self.waiting else None
         try:
-            session = await self._open()
+            session, hop = await self.approach.open(self.route, head.tried if head is not None else frozenset())
         except Refused as refused:
-            # The message at the head was the one tried; the rest wait with it.
-            self._all_wait(refused.outcome, [self.waiting.popleft()] if self.waiting else [])
+            self._not_opened(refused.outcome, head)
             return
-        self._works()
+        self._works(hop)
         self._open_sessions.add(session)
         left = [self.desk.settings.config.MAXMESSAGES]  # jobs this connection may still take
         try:
-            while session.usable and self.waiting and left[0] > 0 and not self._closing:
-                await session.run(lambda: self._next_job(left), self._done)
+            while session.usable and left[0] > 0 and not self._closing and self._has_work_for(hop):
+                await session.run(lambda: self._next_job(left, hop), lambda job, outcomes: self._done(job, outcomes, hop))
         finally:
             self._open_sessions.discard(session)
             await session.quit()
 
-    async def _open(self) -> Session:
-        """Connect and sign in. Raises Refused."""
-        settings, route = self.desk.settings, self.route
-        config = settings.config
-        if settings.auth_problem:
-            raise Refused(
-                Outcome(
-                    DEFERRED,
-                    settings.auth_problem,
-                    scope=RELAY,
-                    tell=True,
-                    hint=f"make {config.AUTHPATH} readable for the user who owns the queue",
-                )
-            )
-        found: authconf.Login | None = settings.logins.find(route.host, route.port)
-        login = None
-        if found is not None:
-            try:
-                login = (found.user, await self.desk.secrets.get(found, config))
-            except SecretUnreadable as problem:
-                outcome = Outcome(DEFERRED, problem.text, scope=RELAY, stage="AUTH", tell=True, hint=problem.hint)
-                raise Refused(outcome) from None
-        smarthost = route.kind == RELAY_ROUTE
-        target = Target(
-            route.host,
-            route.port,
-            tls.decide(config, route.port, will_authenticate=login is not None, smarthost=smarthost),
-            login,
-            smarthost=smarthost,
-        )
-        limits = Timeouts(connect=config.CONNECTTIMEOUT, ceiling=config.TIMEOUT)
-        try:
-            return await Session.open(target, helo=self.desk.helo, limits=limits, trace=self.desk.trace)
-        except Refused as refused:
-            if refused.outcome.stage == "AUTH" and found is not None:
-                self.desk.secrets.forget(found)
-            raise
+    def _not_opened(self, outcome: Outcome, head: Work | None) -> None:
+        """No host takes the message at the head. It was the one tried; the rest wait with it."""
+        if head not in self.waiting:
+            head = None  # another session took it meanwhile
+        if outcome.kind == FAILED:  # a verdict on the domain
+            works, self.waiting = self.waiting, deque()
+            for work in works:
+                self._back(work, outcome)
+        elif head is not None and head.tried:
+            self.waiting.remove(head)
+            self._back(head, outcome)
+        else:
+            if head is not None:
+                self.waiting.remove(head)
+            self._all_wait(outcome, [head] if head is not None else [])
 
-    def _works(self) -> None:
+    def _has_work_for(self, hop: Hop) -> bool:
+        return not self.approach.is_paused(hop) and any(hop not in work.tried for work in self.waiting)
+
+    def _works(self, hop: Hop) -> None:
         """A session is through sign-in: the relay takes mail."""
         if self.state.rounds:
-            self.desk.log.relay_up(self.route.key, len(self.waiting))
+            self.desk.log.relay_up(hop.key, len(self.waiting))
             self.desk.relay_works()
         self.state = self.desk.relays[self.route.key] = RelayState()
         self._proved = True
@@ -196,10 +189,13 @@ class Relay:
 
     # ------------------------------------------------------------ one message
 
-    def _next_job(self, left: list[int]) -> Job | None:
+    def _next_job(self, left: list[int], hop: Hop) -> Job | None:
         """The next transaction for a session, or None when it has done its share or nothing waits."""
-        while self.waiting and left[0] > 0 and not self._closing:
+        while left[0] > 0 and not self._closing and self._has_work_for(hop):
             work = self.waiting.popleft()
+            if hop in work.tried:
+                self.waiting.append(work)
+                continue
             if (known := self._refused_senders.get(work.item.envelope.sender)) is not None:
                 self._back(work, known)
                 continue
@@ -237,28 +233,44 @@ class Relay:
             key=work,
         )
 
-    def _done(self, job: Job, outcomes: list[Outcome]) -> None:
+    def _done(self, job: Job, outcomes: list[Outcome], hop: Hop) -> None:
         """A transaction is over: one outcome per recipient."""
         work = job.key
         assert isinstance(work, Work)
         work.close()
         pairs = list(zip(work.indices, outcomes, strict=True))
-        if untried := [index for index, outcome in pairs if not verdict.was_tried(outcome)]:
-            # The session ended before their turn came: the next one begins with them.
-            self.waiting.appendleft(Work(work.item, untried))
-            pairs = [pair for pair in pairs if verdict.was_tried(pair[1])]
-            if not pairs:
-                return
+        # The session ended before their turn came: the next one begins with them.
+        untried = [index for index, outcome in pairs if not verdict.was_tried(outcome)]
+        pairs = [pair for pair in pairs if verdict.was_tried(pair[1])]
+        down = next((o for _, o in pairs if o.scope in (RELAY, MACHINE) and o.kind == DEFERRED), None)
+        if down is not None and len(self.approach.hops) > 1:
+            self.approach.pause(hop, down)
+        tried = work.tried | {hop}
+        onward = [pair for pair in pairs if self._may_go_on(pair[1])] if self.approach.another(tried) else []
+        pairs = [pair for pair in pairs if pair not in onward]
+        again = [Work(work.item, [index for index, _ in onward], tried)] if onward else []
+        for other in again:
+            other.known = dict(onward)
+        if untried:
+            rest = Work(work.item, untried, work.tried)
+            rest.known = {index: work.known[index] for index in untried if index in work.known}
+            again.append(rest)
+        self.waiting.extendleft(again)
+        for _ in range(len(again) - (0 if pairs else 1)):
             self.desk.split(work.item)
-        outcomes = [outcome for _, outcome in pairs]
-        for outcome in outcomes:
+        for _, outcome in pairs:
             if outcome.scope == SENDER and outcome.kind == DEFERRED:
                 self._refused_senders[work.item.envelope.sender] = outcome
-        self.desk.finished(work.item, pairs, self)
-        for outcome in outcomes:
-            if outcome.scope in (RELAY, MACHINE) and outcome.kind == DEFERRED:
-                self._all_wait(outcome, [])
-                break
+        if pairs:
+            self.desk.finished(work.item, pairs, self)
+        if down is not None and self.approach.exhausted:
+            self._all_wait(down, [])
+
+    def _may_go_on(self, outcome: Outcome) -> bool:
+        """Whether the next host is to be tried with what this one answered."""
+        if outcome.kind != DEFERRED or (outcome.stage == "final DATA" and not outcome.code):
+            return False
+        return self.route.kind == DIRECT or outcome.scope in (RELAY, MACHINE)
 
     def _all_wait(self, outcome: Outcome, tried: list[Work]) -> None:
         """The relay takes nothing: what was tried is recorded, the rest waits with the relay's own state."""
@@ -267,16 +279,17 @@ class Relay:
         self.waiting.clear()
         wait = self.state.refused(outcome, now, self.desk.next_backoff)
         self.desk.log.relay_down(self.route.key, outcome, len(waiting), wait)
-        for work in tried:
-            self._back(work, outcome)
-        for work in waiting[len(tried) :]:
-            self.desk.waits(work.item, work.indices, self.state)
+        for work in waiting:
+            if work in tried or work.tried:
+                self._back(work, outcome)
+            else:
+                self.desk.waits(work.item, work.indices, self.state)
         self.desk.relay_is_down(self, outcome)
 
     def _back(self, work: Work, outcome: Outcome) -> None:
-        """One outcome for all recipients of a work."""
+        """One outcome for all recipients of a work; what a host said of one before is what counts."""
         work.close()
-        self.desk.finished(work.item, [(index, outcome) for index in work.indices], self)
+        self.desk.finished(work.item, [(index, work.known.get(index, outcome)) for index in work.indices], self)
 
     def close(self) -> None:
         """Begin nothing new; what is under way goes on."""
@@ -290,4 +303,5 @@ class Relay:
     def forget_verdicts(self) -> None:
         """Somebody runs the queue, or the configuration changed: try again whatever was refused."""
         self._refused_senders.clear()
+        self.approach.forget()
         self.state.down_until = 0.0

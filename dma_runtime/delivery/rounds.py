@@ -26,8 +26,9 @@ from dma_runtime.history import attempt_event
 from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, MACHINE, RELAY, Outcome
 from dma_runtime.policy import retry, route, telling
 from dma_runtime.policy.relay import MACHINE_RETRY, RelayState
-from dma_runtime.system import clock, notice, relays
+from dma_runtime.system import clock, identity, notice, relays
 from dma_runtime.system.maillog import ERR, MailLog
+from dma_runtime.system.resolver import Resolver
 from dma_runtime.system.secrets import SecretStore
 from dma_runtime.system.spool import Spool
 
@@ -68,6 +69,10 @@ class Rounds:
         self.secrets = secrets
         self.recorder = recorder
         self.helo = helo
+        self.our_names = frozenset((identity.host_name().lower(),))
+        self.resolver = Resolver()
+        self.exchange_port = route.SMTP_PORT  # where hosts found by MX listen
+        self.dice = dice
         self.trace = trace
         self.wake = wake
         self.now = now
@@ -75,7 +80,6 @@ class Rounds:
         self.without_network = 0  # rounds in a row that failed for want of a network
         self._standing = bool(notice.current(self.spool.path))
         self._had = had
-        self._dice = dice
         self._relays: dict[str, Relay] = {}
         self._mailboxes = ThreadPoolExecutor(2, thread_name_prefix="mailbox")
         self._local: set[asyncio.Task[None]] = set()
@@ -100,7 +104,13 @@ class Rounds:
         groups: dict[str, tuple[route.Route, list[int]]] = {}
         for index in item.state.open:
             recipient = item.envelope.recipients[index]
-            found = route.route(recipient.address, self.settings.config)
+            found = route.route(
+                recipient.address,
+                self.settings.config,
+                item.envelope.sender,
+                self.settings.relays,
+                port=self.exchange_port,
+            )
             if recipient.refused:
                 found = route.Route(route.REFUSED, "", 0, recipient.refused)
             groups.setdefault(found.key, (found, []))[1].append(index)
@@ -128,6 +138,7 @@ class Rounds:
         if relay is None or relay.route.kind != found.kind:
             state = self.relays.setdefault(found.key, RelayState())
             relay = self._relays[found.key] = Relay(found, self, state)
+        relay.route = found  # FALLBACK may have changed
         return relay
 
     async def _deliver_locally(self, work: Work) -> None:
@@ -318,11 +329,22 @@ class Rounds:
     # ------------------------------------------------------------ what relays tell
 
     def next_backoff(self, last: float) -> float:
-        return retry.next_backoff(last, self.settings.config.RETRY, self._dice)
+        return retry.next_backoff(last, self.settings.config.RETRY, self.dice)
 
     def relay_is_down(self, relay: Relay, outcome: Outcome) -> None:
         self.keep_relays()
         self._tell(outcome, relay, "", "")
+
+    def hop_is_down(self, hop: route.Hop, outcome: Outcome, wait: float) -> None:
+        """One host of several takes no mail; the others are used meanwhile."""
+        self.log.hop_down(hop.key, outcome, wait)
+        if not hop.direct:
+            self.raise_notice(telling.of_outcome(outcome, _among_others(hop), self.now().wall))
+
+    def hop_works(self, hop: route.Hop) -> None:
+        if self._standing:
+            notice.withdraw(self.spool.path, telling.flowing(_among_others(hop)))
+            self._standing = bool(notice.current(self.spool.path))
 
     def relay_works(self) -> None:
         self.keep_relays()
@@ -361,6 +383,12 @@ class Rounds:
             relay.forget_verdicts()
         for state in self.relays.values():
             state.down_until = 0.0
+
+
+def _among_others(hop: route.Hop) -> str:
+    """How the operator is told of a host that has others beside it. Mail flows, so the relay's own notice would not
+    stand."""
+    return f"{hop.key} (others are used meanwhile)"
 
 
 def _grouped(pairs: Pairs) -> list[tuple[Outcome, list[int]]]:

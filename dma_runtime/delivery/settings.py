@@ -1,4 +1,4 @@
-"""What the owner works by, read again when it changes: dma.conf, auth.conf, the secrets, our names.
+"""What the owner works by, read again when it changes: dma.conf, auth.conf, RELAYMAP.
 
 A changed configuration frees the queue: whoever corrects a relay or a password need not tell the daemon. A file that
 has become unusable does not stop what worked: the last sound configuration stays, with one warning.
@@ -10,13 +10,16 @@ import os
 
 from dma_runtime import authconf, config
 from dma_runtime.errors import ConfigError, DmaError
+from dma_runtime.policy.relaymap import RelayMap
+from dma_runtime.system import relayfile
 from dma_runtime.system.maillog import MailLog
 
 Signature = tuple[int, int, int] | None
 
 
 class Settings:
-    """`config` is always sound. `logins` are those of auth.conf; `auth_problem` says why they cannot be read, "" if they can."""
+    """`config` is always sound. `logins` are those of auth.conf; `auth_problem` says why they cannot be read, "" if they
+    can. `relays` and `map_problem` are the same for RELAYMAP."""
 
     def __init__(self, found: config.Config, log: MailLog) -> None:
         self.config = found.sound()
@@ -25,7 +28,11 @@ class Settings:
         self.auth_problem = ""
         self._conf_seen = _signature(found.source)
         self._auth_seen: Signature = None
+        self.relays = RelayMap()
+        self.map_problem = ""
+        self._map_seen: Signature = None
         self._read_logins()
+        self._read_relays()
 
     def refresh(self) -> bool:
         """Look at the files; True when one has changed and is in force now."""
@@ -36,6 +43,9 @@ class Settings:
             changed = self._read_config(source)
         if self.config.AUTHPATH and _signature(self.config.AUTHPATH) != self._auth_seen:
             self._read_logins()
+            changed = True
+        if self.config.RELAYMAP and _signature(self.config.RELAYMAP) != self._map_seen:
+            self._read_relays()
             changed = True
         return changed
 
@@ -55,6 +65,7 @@ class Settings:
         for warning in found.warnings:
             self.log.warning(warning)
         self._read_logins()
+        self._read_relays()
         return True
 
     def _read_logins(self) -> None:
@@ -73,6 +84,18 @@ class Settings:
         except OSError as error:
             self.auth_problem = f"can not open auth file `{path}': {error.strerror}"
         for problem in self.logins.problems:
+            self.log.warning(problem.text)
+
+    def _read_relays(self) -> None:
+        path = self.config.RELAYMAP
+        self.map_problem = ""
+        self.relays = RelayMap(path or "")
+        self._map_seen = _signature(path) if path else None
+        try:
+            self.relays = relayfile.load(path)
+        except OSError as error:
+            self.map_problem = f"can not open relay map `{path}': {error.strerror}"
+        for problem in self.relays.problems:
             self.log.warning(problem.text)
 
 

@@ -7,6 +7,9 @@ Rules, first that applies:
 - OPPORTUNISTIC_TLS weakens STARTTLS to "if the relay has it"; then no login is sent in clear either (smtp.handshake).
 - The certificate is verified (chain and name) when a login will be sent or VERIFYCERT is set. FINGERPRINT replaces
   that by the comparison with the pin. UNVERIFIEDCERT lifts it for the login, never for VERIFYCERT.
+- The keys are written for the smarthost. For another relay (FALLBACK, RELAYMAP) its port decides between TLS from the
+  start (465) and STARTTLS (25, 587), as RFC 8314 has it, and FINGERPRINT, which is the smarthost's, is replaced by
+  verification.
 - TLS 1.2 is the least (system.net).
 
 Every decision carries its reason, which reaches the log, `doctor` and the report. Follows RFC 8314, RFC 3207 and C
@@ -23,6 +26,7 @@ NONE, OPPORTUNISTIC, REQUIRED = "none", "opportunistic", "required"
 NAME, FINGERPRINT, ANY = "name", "fingerprint", "none"  # what is verified: chain and name, the pin, nothing
 
 IMPLICIT_PORT = 465  # RFC 8314 7.3
+_STARTTLS_BY_PORT = {25: True, 587: True, IMPLICIT_PORT: False}
 
 
 class TlsPolicy:
@@ -67,18 +71,22 @@ class TlsPolicy:
         return f"TlsPolicy({self.level}{how}, verify {self.verify}: {self.why})"
 
 
-def decide(config: Config, port: int, *, will_authenticate: bool, smarthost: bool = True) -> TlsPolicy:
-    """The policy towards a relay on `port`. `smarthost` is False for a host found by MX."""
-    verify, verify_why = _verification(config, will_authenticate and smarthost)
+def decide(
+    config: Config, port: int, *, will_authenticate: bool, smarthost: bool = True, main: bool = True
+) -> TlsPolicy:
+    """The policy towards a relay on `port`. `smarthost` is False for a host found by MX, `main` for another relay than
+    SMARTHOST."""
+    verify, verify_why = _verification(config, will_authenticate and smarthost, main)
     common = {
         "verify": verify,
         "clear_login": config.INSECURE,
-        "fingerprint": config.FINGERPRINT or "",
+        "fingerprint": config.FINGERPRINT or "" if main else "",
         "certfile": config.CERTFILE or "",
     }
-    if config.SECURETRANSFER and not config.STARTTLS and smarthost:
+    starttls = config.STARTTLS if main or port not in _STARTTLS_BY_PORT else _STARTTLS_BY_PORT[port]
+    if config.SECURETRANSFER and not starttls and smarthost:
         return TlsPolicy(REQUIRED, f"SECURETRANSFER; {verify_why}", implicit=True, **common)  # type: ignore[arg-type]  # one dict for four calls
-    if config.SECURETRANSFER and config.STARTTLS:
+    if config.SECURETRANSFER and starttls:
         if config.OPPORTUNISTIC_TLS:
             return TlsPolicy(OPPORTUNISTIC, f"OPPORTUNISTIC_TLS; {verify_why}", **common)  # type: ignore[arg-type]  # as above
         return TlsPolicy(REQUIRED, f"SECURETRANSFER and STARTTLS; {verify_why}", **common)  # type: ignore[arg-type]  # as above
@@ -90,9 +98,11 @@ def decide(config: Config, port: int, *, will_authenticate: bool, smarthost: boo
     return TlsPolicy(NONE, "SECURETRANSFER is not set", clear_login=config.INSECURE)
 
 
-def _verification(config: Config, will_authenticate: bool) -> tuple[str, str]:
-    if config.FINGERPRINT is not None:
+def _verification(config: Config, will_authenticate: bool, main: bool) -> tuple[str, str]:
+    if config.FINGERPRINT is not None and main:
         return FINGERPRINT, "the certificate must have the FINGERPRINT"
+    if config.FINGERPRINT is not None:
+        return NAME, "FINGERPRINT is the smarthost's, so this relay is verified by its name"
     if config.VERIFYCERT:
         return NAME, "VERIFYCERT"
     if will_authenticate and config.UNVERIFIEDCERT:

@@ -40,6 +40,7 @@ _HINTS = {
     "STARTTLS": "The relay cannot do TLS now; ask its operator.",
     "AUTH": "The login was refused; store the right password with `dma-setup secret set'.",
 }
+_DIRECT_HINT = "The domain's mail exchanger takes no mail from this machine; many do only from a relay (SMARTHOST)."
 _LOGIN_HINT = "The relay wants a login: put one for it into auth.conf, or run `dma-setup'."
 _QUOTA_HINT = "The relay's sending limit is reached; mail waits until it lifts it."
 _SENDER_HINT = "The relay does not accept this sender; set MASQUERADE in dma.conf to an address the account may use."
@@ -63,7 +64,8 @@ def judge(
     if code == 421:
         return made(DEFERRED, RELAY)
     if stage in SESSION_STAGES:
-        return made(DEFERRED, RELAY, final, _HINTS[stage] if final else "")
+        hint = _HINTS[stage] if smarthost else _DIRECT_HINT
+        return made(DEFERRED, RELAY, final, hint if final else "")
     if any(mark in status or mark in text for mark in quota):
         return made(DEFERRED, RELAY, final, _QUOTA_HINT if final else "")
     if code in _NEEDS_LOGIN:
@@ -95,9 +97,11 @@ def fault(stage: str, text: str, *, relay: str = "", answered: bool = True, hint
     return Outcome(DEFERRED, text, scope=scope, stage=stage, relay=relay, answered=answered, hint=hint)
 
 
-def machine(text: str, *, relay: str = "") -> Outcome:
-    """No route or no resolver: a state of this machine, counted for nobody (hard-parts.md, Time)."""
-    return Outcome(DEFERRED, text, scope=MACHINE, stage="connect", relay=relay)
+def machine(text: str, *, relay: str = "", hint: str = "") -> Outcome:
+    """No route or no resolver: a state of this machine, counted for nobody (hard-parts.md, Time).
+
+    `hint`: what the operator has to do, where it does not pass by itself."""
+    return Outcome(DEFERRED, text, scope=MACHINE, stage="connect", relay=relay, tell=bool(hint), hint=hint)
 
 
 def no_such_host(text: str, *, relay: str = "", smarthost: bool = True) -> Outcome:
@@ -108,6 +112,11 @@ def no_such_host(text: str, *, relay: str = "", smarthost: bool = True) -> Outco
     return Outcome(
         DEFERRED, text, scope=RELAY, status="4.4.4", stage="connect", relay=relay, answered=True, tell=True, hint=hint
     )
+
+
+def no_exchanger(text: str, status: str, *, relay: str = "") -> Outcome:
+    """Nobody takes mail for the recipient's domain, and that is final: no such domain, null MX, a loop."""
+    return Outcome(FAILED, text, scope=RECIPIENT, status=status, stage="connect", relay=relay, answered=True)
 
 
 def impossible(text: str, status: str, *, relay: str = "") -> Outcome:

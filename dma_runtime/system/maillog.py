@@ -81,6 +81,12 @@ class MailLog:
             f"{waiting} message{'s' if waiting != 1 else ''} waiting, next attempt in {wait:.0f}s",
         )
 
+    def hop_down(self, relay: str, outcome: Outcome, wait: float) -> None:
+        """One host of several takes no mail."""
+        hint = f"; {outcome.hint}" if outcome.hint else ""
+        text = f"relay {relay} takes no mail: {outcome.stage}: {shown(outcome.text)}{hint}"
+        self.write(WARNING, f"{text}; other hosts are preferred for {wait:.0f}s")
+
     def relay_up(self, relay: str, waiting: int) -> None:
         self.write(NOTICE, f"relay {relay} takes mail again; {waiting} message{'s' if waiting != 1 else ''} waiting")
 

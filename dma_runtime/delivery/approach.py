@@ -1,0 +1,157 @@
+"""From a route to a session: which hosts may take the mail, in what order, with which login.
+
+Rules:
+- A route to a relay has its hosts; those of a domain are found by MX when a session is needed (`policy.exchangers`).
+- The next host is tried when one takes no mail, in the same attempt. Such a host is passed over for the first time of
+  RETRY; when no other is left it is tried all the same, so mail never waits for a pause to end.
+- Each host has its own login and its own TLS. A login goes only to the host that auth.conf, or the line of RELAYMAP,
+  names it for; what RELAYMAP names and auth.conf does not have holds the mail.
+- To a host found by MX nobody signs in, unless auth.conf names that very host; then it must show a certificate for it.
+- When nobody takes the mail, the outcome is the first deferral that is no fault of this machine, else the first deferral,
+  else (no host of the domain has an address) the first failure.
+"""
+
+from __future__ import annotations
+
+from dma_runtime import authconf
+from dma_runtime.delivery.session import Refused, Session, Target, Timeouts
+from dma_runtime.outcome import DEFERRED, FAILED, MACHINE, RELAY, Outcome
+from dma_runtime.policy import exchangers, tls, verdict
+from dma_runtime.policy.relaymap import NO_LOGIN
+from dma_runtime.policy.route import DIRECT, Hop, Route
+from dma_runtime.system import resolver
+from dma_runtime.system.secrets import SecretUnreadable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+    from dma_runtime.delivery.remote import Desk
+
+
+class Approach:
+    """The hosts of one route, and what is known of them while the owner lives. `hops`: as they were last found."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.hops: tuple[Hop, ...] = ()
+        self._paused: dict[Hop, float] = {}  # until when (wall clock) another host is preferred
+
+    async def open(self, route: Route, tried: AbstractSet[Hop]) -> tuple[Session, Hop]:
+        """A session with the first host, but those in `tried`, that takes mail. Raises Refused."""
+        self.hops = route.hops or await self._exchangers(route)
+        now = self.desk.now().wall
+        fresh = [hop for hop in self.hops if hop not in tried]
+        fresh.sort(key=lambda hop: self._paused.get(hop, 0.0) > now)  # stable: the order stays but for the paused
+        refusals: list[Outcome] = []
+        for hop in fresh:
+            try:
+                session = await self._sign_on(hop)
+            except Refused as refused:
+                refusals.append(refused.outcome)
+                if len(self.hops) > 1:
+                    self.pause(hop, refused.outcome)
+            else:
+                self._paused.pop(hop, None)
+                if len(self.hops) > 1:
+                    self.desk.hop_works(hop)
+                return session, hop
+        if not refusals:  # the domain's hosts are others now than when one was left to try
+            raise Refused(verdict.fault("connect", "no further host", relay=route.key, answered=False))
+        raise Refused(min(refusals, key=_weight))
+
+    def pause(self, hop: Hop, outcome: Outcome) -> None:
+        """This host takes no mail at present: another one is preferred for a while."""
+        now = self.desk.now().wall
+        wait = float(self.desk.settings.config.RETRY[0])
+        known = self._paused.get(hop, 0.0) > now
+        self._paused[hop] = now + wait
+        if not known and outcome.scope != MACHINE:
+            self.desk.hop_is_down(hop, outcome, wait)
+
+    def another(self, tried: AbstractSet[Hop]) -> bool:
+        """Whether a host is left that is not in `tried`."""
+        return any(hop not in tried for hop in self.hops)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no host is left that is not known to take no mail. Asked when one was seen to take none."""
+        return len(self.hops) < 2 or all(self.is_paused(hop) for hop in self.hops)
+
+    def is_paused(self, hop: Hop) -> bool:
+        return self._paused.get(hop, 0.0) > self.desk.now().wall
+
+    def forget(self) -> None:
+        """Somebody runs the queue, or the configuration changed."""
+        self._paused.clear()
+
+    # ------------------------------------------------------------ hosts of a domain
+
+    async def _exchangers(self, route: Route) -> tuple[Hop, ...]:
+        """Raises Refused."""
+        assert route.kind == DIRECT, route.kind
+        desk, domain = self.desk, route.host
+        try:
+            if address := exchangers.literal(domain):
+                return (Hop(address, route.port, direct=True),)
+            name = exchangers.a_labels(domain)
+            hosts = exchangers.choose(name, await desk.resolver.mx(name), desk.our_names, desk.dice)
+        except exchangers.NoExchanger as error:
+            raise Refused(verdict.no_exchanger(str(error), error.status, relay=domain)) from None
+        except resolver.NoSuchDomain as error:
+            text = f"DNS lookup failure: {error}"  # C dma's words
+            raise Refused(verdict.no_exchanger(text, "5.1.2", relay=domain)) from None
+        except resolver.Unanswered as error:
+            raise Refused(verdict.fault("connect", f"DNS lookup failure: {error}", relay=domain)) from None
+        except resolver.NoResolver as error:
+            raise Refused(verdict.machine(str(error), relay=domain, hint=error.hint)) from None
+        return tuple(Hop(host, route.port, direct=True) for host in hosts)
+
+    # ------------------------------------------------------------ one host
+
+    async def _sign_on(self, hop: Hop) -> Session:
+        """Connect and sign in. Raises Refused."""
+        desk = self.desk
+        settings, config = desk.settings, desk.settings.config
+        for problem, path in ((settings.auth_problem, config.AUTHPATH), (settings.map_problem, config.RELAYMAP)):
+            if problem:
+                hint = f"make {path} readable for the user who owns the queue"
+                raise Refused(Outcome(DEFERRED, problem, scope=RELAY, tell=True, hint=hint))
+        found = self._login(hop)
+        login = None
+        if found is not None:
+            try:
+                login = (found.user, await desk.secrets.get(found, config))
+            except SecretUnreadable as trouble:
+                outcome = Outcome(DEFERRED, trouble.text, scope=RELAY, stage="AUTH", tell=True, hint=trouble.hint)
+                raise Refused(outcome) from None
+        policy = tls.decide(
+            config, hop.port, will_authenticate=login is not None, smarthost=not hop.direct or login is not None, main=hop.main
+        )
+        target = Target(hop.host, hop.port, policy, login, smarthost=not hop.direct)
+        limits = Timeouts(connect=config.CONNECTTIMEOUT, ceiling=config.TIMEOUT)
+        try:
+            return await Session.open(target, helo=desk.helo, limits=limits, trace=desk.trace)
+        except Refused as refused:
+            if refused.outcome.stage == "AUTH" and found is not None:
+                desk.secrets.forget(found)
+            if refused.outcome.kind == FAILED:
+                text = f"DNS lookup failure: {refused.outcome.text}"
+                raise Refused(verdict.no_exchanger(text, "5.4.4", relay=hop.host)) from None  # RFC 3463 3.5
+            raise
+
+    def _login(self, hop: Hop) -> authconf.Login | None:
+        """The line of auth.conf for a host. Raises Refused."""
+        if hop.login == NO_LOGIN:
+            return None
+        found = self.desk.settings.logins.find(hop.host, hop.port, hop.login)
+        if found is None and hop.login:
+            text = f"RELAYMAP names the login {hop.login} at {hop.host}, and auth.conf has no line for it"
+            hint = f"add a line {hop.login}|{hop.host}:{hop.port}:PASSWORD to {self.desk.settings.config.AUTHPATH or 'AUTHPATH'}"
+            raise Refused(Outcome(DEFERRED, text, scope=RELAY, stage="AUTH", tell=True, hint=hint))
+        return found
+
+
+def _weight(outcome: Outcome) -> int:
+    """What counts when each host had its own trouble."""
+    return 2 if outcome.kind == FAILED else 1 if outcome.scope == MACHINE else 0
