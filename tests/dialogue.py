@@ -34,6 +34,7 @@ import asyncio
 import pathlib
 
 from dma_runtime.delivery import signon
+from dma_runtime.delivery.habits import Habits
 from dma_runtime.delivery.line import Line
 from dma_runtime.delivery.session import Job, Refused, Session, Target
 from dma_runtime.policy import tls, verdict
@@ -280,6 +281,7 @@ async def settle():
 async def play(dialogue, cut):
     """Play it in memory; `cut(bytes)` gives the pieces in which the server's bytes arrive. Raises Mismatch."""
     result = Result()
+    signon.HABITS = Habits()  # nothing is known of the relay from another conversation
     line = Line(dialogue.timeouts(), result.trace.append)
     line.wire = wire = MemoryWire(line)
     result.writes = wire.writes

@@ -24,6 +24,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from dma_runtime.delivery import signon
+from dma_runtime.delivery.aftermath import End
 from dma_runtime.delivery.job import Job, Part, Work, divide, parameters
 from dma_runtime.delivery.line import Broken, Line
 from dma_runtime.delivery.signon import Refused, Target, sign_on
@@ -67,6 +69,7 @@ class Session:
         self._line = line
         self._engine = line.engine
         self._closing = False  # nothing new is started
+        self._given_up = False
         self._accepted = 0  # messages the relay took
         self._domains: set[str] = set()
         self._senders: set[str] = set()  # a message of theirs went through here
@@ -113,7 +116,7 @@ class Session:
             self._turn()
             await self._finished
         except asyncio.CancelledError:
-            self._line.fail("given up by dma")
+            self._give_up("given up by dma")
             raise
         finally:
             self._finished = self._next_job = self._done = None
@@ -131,7 +134,12 @@ class Session:
 
     def abort(self) -> None:
         """Drop the connection now. A `run` under way hands its jobs back."""
-        self._line.fail("dropped by dma")
+        self._give_up("dropped by dma")
+
+    def _give_up(self, text: str) -> None:
+        """It is we who end it: nothing is learnt about the relay."""
+        self._given_up = True
+        self._line.fail(text)
 
     # ------------------------------------------------------------ turning replies into the next write
 
@@ -144,7 +152,7 @@ class Session:
             self._settle()  # a body that could not be read may leave nothing to wait for
             if not self._flight and not self._line.failed and (self._closing or self._next_job is None):
                 while self._backlog:  # the session ends, the rest of a split job is for another
-                    self._hand_back(self._backlog.popleft())
+                    self._hand_back(self._backlog.popleft(), self._not_begun)
                 self._finished.set_result(None)
         except Exception as bug:  # the caller's callbacks run here; their exception belongs to the caller of run
             self._crash(bug)
@@ -395,55 +403,45 @@ class Session:
         self._closing = True
         if self._done is None:
             return
-        line, verb = self._line, self._engine.waiting_for
-        if verb is None:
-            stage, text = command.S_DATA, line.failed
-        else:
-            stage, text = verb.stage, line.failed
-            if verb.says not in text:
-                text += f" while {verb.says} was awaited"
+        line, engine, flight, worked = self._line, self._engine, self._flight, self._accepted > 0
+        end = End(line.failed, engine.waiting_for, engine.outstanding, line.failed_reply, self.peer)
+        head = flight[0].transaction if flight else None
+        if not self._given_up and (kept := end.habit(head, pipelining=engine.pipelining, worked=worked)):
+            signon.HABITS.broke(self.target.host, self.target.port, asyncio.get_running_loop().time(), kept)
         try:
             first = True
-            while self._flight:
-                part = self._flight.popleft()
+            while flight:
+                part = flight.popleft()
                 now = part.transaction
                 assert now is not None
-                self._interrupted(part, now, stage if first else command.S_MAIL, text, first)
+                if end.uncalled is not None and now.body == transaction.BODY and not engine.outstanding:
+                    now.refused_early(end.uncalled)  # it spoke while the body was on its way, then closed
+                outcome, whole = end.unanswered(now, first=first, worked=worked, judge=self._judge)
+                if whole:
+                    self._hand_back(part, outcome)
+                else:
+                    self._tell(part, now, [], outcome)
                 first = False
             while self._backlog:
-                self._hand_back(self._backlog.popleft())
+                self._hand_back(self._backlog.popleft(), self._not_begun)
         except Exception as bug:  # as in _turn
             self._crash(bug)
             return
         if self._finished is not None and not self._finished.done():
             self._finished.set_result(None)
 
-    def _interrupted(self, part: Part, now: Transaction, stage: str, text: str, first: bool) -> None:
-        """The outcomes of a transaction that the end of the connection cut off."""
-        uncalled = self._line.failed_reply
-        if uncalled is not None and now.body == transaction.BODY and not self._engine.outstanding:
-            now.refused_early(uncalled)  # it spoke while the body was on its way, then closed
-        closing = now.closing or uncalled
-        if now.committed:
-            lost = verdict.fault(command.S_FINAL, f"{text}; the message may have been delivered", relay=self.peer)
-        elif (self._accepted or not first) and (not now.answered or (now.closing is not None and now.mail_refused)):
-            # The session had worked, and nothing was said about this message: it is not its fault, and no attempt.
-            self._hand_back(part)
-            return
-        elif closing is not None and closing.code == 421:
-            lost = self._judge(stage, closing)
-        else:
-            lost = verdict.fault(stage, text, relay=self.peer)
-        self._tell(part, now, [], lost)
+    @property
+    def _not_begun(self) -> Outcome:
+        return verdict.untried("the session ended before its turn", relay=self.peer)
 
-    def _hand_back(self, part: Part) -> None:
+    def _hand_back(self, part: Part, untried: Outcome) -> None:
         for index in part.indices:
-            part.work.outcomes[index] = verdict.untried("the session ended before its turn", relay=self.peer)
+            part.work.outcomes[index] = untried
         self._part_done(part.work)
 
     def _crash(self, bug: Exception) -> None:
         """The caller's callback failed: no more of them."""
         self._done = None
-        self._line.fail("given up by dma")
+        self._give_up("given up by dma")
         if self._finished is not None and not self._finished.done():
             self._finished.set_exception(bug)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import os
 
+from dma_runtime.delivery.habits import Habits
 from dma_runtime.delivery.line import Broken, Line
 from dma_runtime.outcome import Outcome
 from dma_runtime.policy import tls, verdict
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from dma_runtime.secret import Secret
 
 CONTEXTS = tlswrap.TlsContexts()
+HABITS = Habits()
 
 _MOST_ADDRESSES = 4  # connections made for one session at most
 
@@ -172,6 +174,8 @@ async def converse(line: Line, target: Target, helo: str, peer: str, want_tls: b
                 handshake.binding = line.wire.tls.binding if line.wire.tls is not None else None
                 action = handshake.secured()
             if isinstance(action, Ready):
+                if HABITS.plain(target.host, target.port, asyncio.get_running_loop().time()):
+                    handshake.capabilities.pipelining = handshake.capabilities.chunking = False
                 line.engine.pipelining = handshake.capabilities.pipelining
                 return handshake
             if isinstance(action, Refuse):

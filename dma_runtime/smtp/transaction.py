@@ -11,6 +11,7 @@ Rules (hard-parts.md, Speaking SMTP ahead of the replies):
 - All RCPT refused, yet 354: a lone dot, whose 250 counts for nobody (RFC 2920 3.1).
 - BDAT ahead of the replies to MAIL and RCPT only when `ahead`; else it waits until they are all there and one was
   accepted.
+- BDAT answered as an unknown command is no verdict on the message: `misled`, and `fatal`.
 - A reply of a class its command does not know (354 to MAIL, 250 to DATA) is `fatal`: who is out of step cannot be
   trusted with a body.
 
@@ -34,6 +35,9 @@ BODY = 1  # send it: by DATA with dots, or in BDAT parts
 LONE_DOT = 2  # answer 354 with a dot and nothing else
 NO_BODY = 3  # nothing (more) of it goes out
 
+_BODIES = (command.BDAT, command.LAST)
+_UNKNOWN = (500, 501, 502, 503, 504)  # RFC 5321 4.2.4: of commands, not of messages
+
 
 class Transaction:
     """`mail` is the MAIL command, `rcpts` the RCPT commands, whole lines."""
@@ -41,7 +45,7 @@ class Transaction:
     __slots__ = (
         "_accepted", "_data_sent", "_mail", "_mail_refusal", "_mail_sent", "_outstanding", "_part_refusal", "_rcpt_answered",
         "_rcpt_sent", "_rcpts", "_reset", "ahead", "answered", "answers", "body", "chunking", "closing", "committed",
-        "fatal", "final",
+        "fatal", "final", "misled",
     )  # fmt: skip
 
     def __init__(self, mail: bytes, rcpts: list[bytes], *, chunking: bool = False, reset: bool = False, ahead: bool = False):
@@ -64,6 +68,7 @@ class Transaction:
         self.closing: Reply | None = None  # 421: no further reply will come (RFC 5321 3.8)
         self.committed = False  # the end of the message is on the wire: from here on it may be delivered
         self.final: Reply | None = None  # the reply to the end of the message
+        self.misled = False  # the relay offered CHUNKING and does not know BDAT
         self.fatal = ""  # why the connection cannot be used any more
 
     # ------------------------------------------------------------ what next
@@ -177,7 +182,11 @@ class Transaction:
                 self.fatal = f"the relay refused RSET: {reply.text}"
             return
         self.answered = True
-        if verb is command.RCPT:
+        if verb in _BODIES and reply.code in _UNKNOWN and self._accepted and self._part_refusal is None:
+            # No verdict on the message: it goes again, without BDAT.
+            self.misled, self.committed = True, False
+            self.fatal = f"the relay offers CHUNKING and does not know BDAT: {reply.text}"
+        elif verb is command.RCPT:
             self._on_rcpt(reply, kind)
         elif verb is command.DOT or verb is command.LAST:
             self._on_final(reply, kind)

@@ -12,6 +12,8 @@ import random
 import fault_server
 import pytest
 
+from dma_runtime.delivery import signon
+from dma_runtime.delivery.habits import Habits
 from dma_runtime.delivery.session import Job, Refused, Session, Target, Timeouts
 from dma_runtime.outcome import DELIVERED, FAILED
 from dma_runtime.policy import verdict
@@ -83,6 +85,8 @@ class Schedule:
 
     async def session(self, port):
         limits = Timeouts(ceiling=0.15, quit=0.05)
+        if self.dice.random() < 0.7:
+            signon.HABITS = Habits()  # else it would be served plainly from its first fault on
         try:
             session = await Session.open(Target("127.0.0.1", port, TlsPolicy(NONE, "test")), helo="x.example", limits=limits)
         except Refused:

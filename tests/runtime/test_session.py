@@ -14,6 +14,7 @@ import pytest
 import wire_check
 
 from dma_runtime.delivery import signon
+from dma_runtime.delivery.habits import PROVED, Habits
 from dma_runtime.delivery.session import Job, Refused, Session, Target, Timeouts
 from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, MACHINE, MESSAGE, RELAY
 from dma_runtime.policy import verdict
@@ -763,3 +764,74 @@ def test_what_we_write_is_strict_smtp(monkeypatch, chunking):
     assert sum(o[0].kind == DELIVERED for o in outcomes.values()) == 27
     reader = wire_check.check("a busy session", writes)
     assert len(reader.bodies) >= 28
+
+
+# ---------------------------------------------------------------- relays that offer what they cannot do
+
+
+@pytest.fixture(autouse=True)
+def habits(monkeypatch):
+    """Nothing is known of any relay; what is learnt is for this test."""
+    monkeypatch.setattr(signon, "HABITS", Habits())
+
+
+BROKEN = {
+    "BDAT is unknown": {("BDAT", 0): "502 5.5.2 what?", ("final", 0): "502 5.5.2 what?"},
+    "a group breaks it": {("RCPT", 0): "garbage"},
+    "a group makes it close": {("RCPT", 0): "close"},
+    "a group makes it silent": {("RCPT", 0): "hang"},
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_a_relay_that_breaks_on_what_it_offers_is_served_plainly(how):
+    async def scenario():
+        broken = [("serve", {"offers": ("PIPELINING", "CHUNKING"), "faults": BROKEN[how]})]
+        async with fault_server.FaultServer([broken, [("serve", {"offers": ("PIPELINING", "CHUNKING")})]]) as server:
+            waiting, outcomes = [job(1)], {}
+
+            def done(which, result):
+                if not verdict.was_tried(result[0]) or result[0].kind == DEFERRED:
+                    waiting.append(which)
+                else:
+                    outcomes[which.key] = result
+
+            sessions = []
+            while waiting and len(sessions) < 3:
+                target = Target("127.0.0.1", server.port, PLAIN)
+                session = await Session.open(target, helo="x.example", limits=quick(rcpt=0.1))
+                sessions.append(session)
+                await session.run(lambda: waiting.pop(0) if waiting else None, done)
+                await session.quit()
+            return outcomes, sessions, server
+
+    outcomes, sessions, server = run(scenario())
+    assert outcomes[1][0].kind == DELIVERED
+    assert [session.capabilities.pipelining for session in sessions] == [True, False]
+    assert len(server.bodies) == 1
+    assert any(text == b"DATA\r\n" for _, text in server.transcript[1])
+
+
+def test_a_relay_that_merely_closes_is_not_held_to_be_broken():
+    async def scenario():
+        polite = [("serve", {"faults": {("RCPT", 0): "421 4.3.2 closing"}})]
+        async with fault_server.FaultServer([polite]) as server:
+            _, first = await send(server, [job(1)])
+            session = await Session.open(Target("127.0.0.1", server.port, PLAIN), helo="x.example", limits=quick())
+            session.abort()
+            again = await Session.open(Target("127.0.0.1", server.port, PLAIN), helo="x.example", limits=quick())
+            await again.quit()
+            return first, again
+
+    first, again = run(scenario())
+    assert first.capabilities.pipelining
+    assert again.capabilities.pipelining
+
+
+def test_habits_are_forgotten_in_time():
+    habits = Habits()
+    habits.broke("Relay.example", 25, 1000, PROVED)
+    assert habits.plain("relay.example", 25, 1001)
+    assert not habits.plain("relay.example", 587, 1001)
+    assert habits.plain("relay.example", 25, 1000 + PROVED - 1)
+    assert not habits.plain("relay.example", 25, 1000 + PROVED)

@@ -8,6 +8,7 @@ import wire_check
 
 from dma_runtime.delivery import session as sessions
 from dma_runtime.delivery import signon
+from dma_runtime.delivery.habits import Habits
 from dma_runtime.delivery.line import Line
 from dma_runtime.delivery.session import Job, Session
 from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, MESSAGE, RELAY
@@ -23,6 +24,7 @@ class Talk:
         self.outcomes = {}
 
     async def open(self):
+        signon.HABITS = Habits()
         self.line = Line(Timeouts(), None)
         self.line.wire = self.wire = dialogue.MemoryWire(self.line)
         target = signon.Target("relay.example", 25, tls.TlsPolicy(tls.NONE, "test"))
