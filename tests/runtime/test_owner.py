@@ -235,8 +235,9 @@ class TestFailure:
     def test_everything_refused_makes_no_loop(self, agent, server):
         server.refuse("RCPT TO", "550 5.1.1 no such user here")
         agent.send("-D", "-f", "me@example.org", "nobody@example.org")
+        agent.until(lambda: [row["state"] for row in agent.queue()] == ["failed"], what="the report that nobody can take")
         agent.until_no_owner()
-        (row,) = agent.queue()  # the report that nobody can take, in sight
+        (row,) = agent.queue()  # in sight
         assert (row["sender"], row["state"]) == ("", "failed")
         assert agent.program("dma-queue", "list", "--check").returncode == 1
 
