@@ -16,10 +16,12 @@ from typing import Any
 
 from dma_setup import journal as journals
 from dma_setup.changes import CHANGED, FAILED, NOTHING, Change
+from dma_setup.changes.secret import SecretChange
 from dma_setup.errors import INTERRUPTED, SetupError
-from dma_setup.journal import Journal
+from dma_setup.journal import Journal, Vault
 from dma_setup.place import Place
 from dma_setup.plan import Plan
+from dma_setup.stores import Stores
 from dma_setup.system import Lock, System
 
 
@@ -51,13 +53,21 @@ def journaled(plan: Plan, place: Place, what: str, system: System, prove: Callab
     lock = Lock(os.path.join(journals.prepare(place), "lock"))
     try:
         now = time.time()
-        journals.forget_old(place, now)
-        journal = Journal.start(place, what, now)
+        journals.forget_old(place, system, now)
+        journal = Journal.start(place, what, now, _vault(plan, system))
         applied = run(plan, journal, system, prove)
         applied.journal, applied.old_secrets = journal.folder, journal.secret_files
         return applied
     finally:
         lock.release()
+
+
+def _vault(plan: Plan, system: System) -> Vault | None:
+    """The keyring that the plan puts a password into, for old files that hold one."""
+    for change in plan.changes:
+        if isinstance(change, SecretChange):
+            return Vault(Stores(system), change.store)
+    return None
 
 
 def run(plan: Plan, journal: Journal, system: System, prove: Callable[[], None] | None = None) -> Applied:
@@ -118,7 +128,10 @@ def _take_back(begun: list[tuple[int, Change]], journal: Journal, system: System
         if taken.result != NOTHING or not problems:
             _quietly(journal, {"undone": number})
     if not problems:
-        _quietly(journal, {"closed": True})
+        try:
+            journal.close()
+        except (OSError, SetupError) as error:
+            problems.append(f"  {journal.folder}: {error}")
     return problems
 
 

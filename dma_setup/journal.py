@@ -4,36 +4,59 @@
 `begin`, then for each change `change` (before it is made) and `made` (after), then `end`; `undone` with a number when a
 change was taken back later, `closed` when all were. A journal without `end` is that of a run that was cut off.
 
-An old file that held a password in the clear is kept here too when there is no keyring to put it in: `secrets()` names
-those files, for the person to be told.
+An old file that held a password in the clear goes into the keyring that the plan uses, if it uses one (`sealed` names the
+entry). Without one it is kept here like the others, and `secret_files` names it for the person to be told.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
 import time
 from typing import Any
 
+from dma_runtime.secret import Secret
 from dma_setup.changes import Change, Keeper, from_record
-from dma_setup.changes.path import PathChange
 from dma_setup.errors import SetupError
 from dma_setup.place import Place
+from dma_setup.stores import Stores
+from dma_setup.system import System
 
 VERSION = 1
 DAYS_KEPT = 30
 
 
+class Vault:
+    """A keyring, for old files that held a password. Entries are one line of base64: not every keyring keeps line ends."""
+
+    def __init__(self, stores: Stores, store: str) -> None:
+        self.store = store
+        self._stores = stores
+
+    def put(self, entry: str, name: str, content: bytes) -> None:
+        self._stores.set(self.store, entry, name, Secret(base64.b64encode(content).decode()))
+
+    def get(self, entry: str, name: str) -> bytes | None:
+        found = self._stores.get(self.store, entry, name)
+        return None if found is None else base64.b64decode(found.reveal())
+
+    def delete(self, entry: str, name: str) -> None:
+        self._stores.delete(self.store, entry, name)
+
+
 class Journal(Keeper):
     """Written by `apply`. All paths are real paths (below --root when there is one)."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, vault: Vault | None = None) -> None:
         self.folder = folder
+        self.vault = vault
         self.secret_files: list[str] = []
+        self._sealed: list[str] = []
 
     @classmethod
-    def start(cls, place: Place, recipe: str, now: float) -> Journal:
+    def start(cls, place: Place, recipe: str, now: float, vault: Vault | None = None) -> Journal:
         base = prepare(place)
         stamp = time.strftime("%Y-%m-%dT%H-%M-%S", time.localtime(now))
         for number in range(1000):
@@ -42,7 +65,7 @@ class Journal(Keeper):
                 os.mkdir(folder, 0o700)
             except FileExistsError:
                 continue
-            journal = cls(folder)
+            journal = cls(folder, vault)
             journal.note(
                 {"begin": {"version": VERSION, "recipe": recipe, "mode": place.mode, "root": place.root, "at": now}}
             )
@@ -66,14 +89,26 @@ class Journal(Keeper):
             os.close(fd)
 
     def change(self, number: int, change: Change) -> None:
+        """Write down a change that is about to be made."""
         record = change.record(self, number)
-        if isinstance(change, PathChange) and change.old_secret():
-            self.secret_files.append(os.path.join(self.folder, f"{number:03}.before"))
         _sync_folder(self.folder)
         self.note({"change": number, "record": record})
 
-    def keep(self, name: str, content: bytes) -> None:
-        fd = os.open(os.path.join(self.folder, name), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    def close(self) -> None:
+        """Everything was taken back: what lies in the keyring is not needed any more."""
+        for name in self._sealed:
+            assert self.vault is not None
+            self.vault.delete(_entry(self.folder), name)
+        self.note({"closed": True})
+
+    def keep(self, name: str, content: bytes, *, is_secret: bool = False) -> None:
+        if is_secret and self.vault is not None:
+            self.note({"sealed": name, "store": self.vault.store})
+            self._sealed.append(name)
+            self.vault.put(_entry(self.folder), name, content)
+            return
+        path = os.path.join(self.folder, name)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             left = memoryview(content)
             while left:
@@ -81,6 +116,8 @@ class Journal(Keeper):
             os.fsync(fd)
         finally:
             os.close(fd)
+        if is_secret:
+            self.secret_files.append(path)
 
     def kept(self, name: str) -> bytes | None:
         try:
@@ -90,12 +127,14 @@ class Journal(Keeper):
             return None
 
 
-class Past:
+class Past(Keeper):
     """A journal read back. `open_changes`: those not taken back yet, in the order they were made."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, stores: Stores) -> None:
         self.folder = folder
         self.journal = Journal(folder)
+        self._stores = stores
+        self._sealed: dict[str, str] = {}  # name of the old file -> keyring it is in
         self.recipe = ""
         self.root = ""
         self.ended = False
@@ -115,6 +154,8 @@ class Past:
                 self.recipe, self.root = str(found["begin"]["recipe"]), str(found["begin"]["root"])
             elif "record" in found:
                 self._records[int(found["change"])] = found["record"]
+            elif "sealed" in found:
+                self._sealed[str(found["sealed"])] = str(found["store"])
             elif "undone" in found:
                 self._undone.add(int(found["undone"]))
             self.ended = self.ended or "end" in found
@@ -122,7 +163,34 @@ class Past:
 
     def open_changes(self) -> list[tuple[int, Change]]:
         numbers = sorted(set(self._records) - self._undone)
-        return [(number, from_record(self._records[number], self.journal, number)) for number in numbers]
+        return [(number, from_record(self._records[number], self, number)) for number in numbers]
+
+    def kept(self, name: str) -> bytes | None:
+        if name in self._sealed:
+            return Vault(self._stores, self._sealed[name]).get(_entry(self.folder), name)
+        return self.journal.kept(name)
+
+    def close(self) -> None:
+        """Everything was taken back."""
+        self._empty_vault()
+        self.journal.note({"closed": True})
+
+    def delete(self) -> None:
+        """The journal and what it put into a keyring: nothing of it can be taken back any more."""
+        self._empty_vault()
+        for record in self._records.values():
+            if record["kind"] == "secret" and record["kept_as"]:
+                self._stores.delete(record["store"], record["kept_as"], record["user"])
+        shutil.rmtree(self.folder)
+
+    def _empty_vault(self) -> None:
+        for name, store in self._sealed.items():
+            Vault(self._stores, store).delete(_entry(self.folder), name)
+
+
+def _entry(folder: str) -> str:
+    """Under which service a keyring keeps the old files of a journal."""
+    return f"dma-setup:journal:{os.path.basename(folder)}"
 
 
 def prepare(place: Place) -> str:
@@ -138,21 +206,22 @@ def prepare(place: Place) -> str:
     return base
 
 
-def past(place: Place) -> list[Past]:
+def past(place: Place, system: System) -> list[Past]:
     """The journals of a place, newest first."""
     base = place.at(place.state)
     try:
         names = sorted(os.listdir(base), reverse=True)
     except FileNotFoundError:
         return []
-    return [Past(os.path.join(base, name)) for name in names if os.path.exists(os.path.join(base, name, "journal"))]
+    stores = Stores(system)
+    return [Past(os.path.join(base, name), stores) for name in names if os.path.exists(os.path.join(base, name, "journal"))]
 
 
-def forget_old(place: Place, now: float) -> None:
-    """Delete closed journals, and any but the newest, after 30 days."""
-    for found in past(place)[1:]:
+def forget_old(place: Place, system: System, now: float) -> None:
+    """Delete all journals but the newest after 30 days."""
+    for found in past(place, system)[1:]:
         if now - os.stat(os.path.join(found.folder, "journal")).st_mtime > DAYS_KEPT * 86400:
-            shutil.rmtree(found.folder)
+            found.delete()
 
 
 def _sync_folder(folder: str) -> None:

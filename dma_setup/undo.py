@@ -6,7 +6,6 @@ second `undo` finishes when the queue is empty. Runs that were cut off just befo
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, field
 
 from dma_setup import journal as journals
@@ -29,9 +28,9 @@ class Undone:
     complete: bool = True
 
 
-def find(place: Place) -> list[Past]:
+def find(place: Place, system: System) -> list[Past]:
     """The journals that `undo` takes back, newest first: the last that is not closed, and cut-off ones right before it."""
-    found = [past for past in journals.past(place) if not past.closed]
+    found = [past for past in journals.past(place, system) if not past.closed]
     if not found:
         return []
     wanted = [found[0]]
@@ -45,7 +44,7 @@ def find(place: Place) -> list[Past]:
 def run(place: Place, system: System) -> Undone:
     """Take back. The caller holds the lock."""
     undone = Undone()
-    for past in find(place):
+    for past in find(place, system):
         undone.recipe = undone.recipe or past.recipe
         open_changes = past.open_changes()
         waiting = max((_waiting(system, change) for _, change in open_changes), default=0)
@@ -73,16 +72,16 @@ def run(place: Place, system: System) -> Undone:
                 continue
             past.journal.note({"undone": number})
         if whole:
-            past.journal.note({"closed": True})
+            past.close()
         undone.complete = undone.complete and whole
     return undone
 
 
-def forget(place: Place) -> int:
+def forget(place: Place, system: System) -> int:
     """Delete all journals; returns how many there were."""
-    found = journals.past(place)
+    found = journals.past(place, system)
     for past in found:
-        shutil.rmtree(past.folder)
+        past.delete()
     return len(found)
 
 

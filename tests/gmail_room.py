@@ -1,4 +1,5 @@
-"""A room in which smtp.gmail.com is a server of ours: a mount and network namespace with its own hosts file and loopback.
+"""A room in which smtp.gmail.com is a server of ours: a mount and network namespace with its own hosts file,
+loopback and empty /var/mail.
 
     unshare -mn python tests/gmail_room.py OPTIONS -- COMMAND…        (root; `unshare -rmn` where users may do that)
 
@@ -33,6 +34,7 @@ def own_hosts(folder):
     empty = folder / "resolv.conf"
     empty.write_text("nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
     subprocess.run(["mount", "--bind", str(empty), os.path.realpath("/etc/resolv.conf")], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=2775", "tmpfs", "/var/mail"], check=True)
 
 
 def main():

@@ -39,8 +39,8 @@ class NotApplied(SetupError):
 class Keeper:
     """Where a change puts the old thing so that `undo` can find it. The journal is the real one."""
 
-    def keep(self, name: str, content: bytes) -> None:
-        """Store old content in the journal."""
+    def keep(self, name: str, content: bytes, *, is_secret: bool = False) -> None:
+        """Store old content in the journal; what holds a password goes into the keyring if there is one."""
         raise NotImplementedError
 
     def kept(self, name: str) -> bytes | None:

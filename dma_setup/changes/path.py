@@ -151,7 +151,7 @@ class PathChange(Change):
 
     def record(self, keeper: Keeper, number: int) -> dict[str, Any]:
         if self.before is not None and self.before.kind == FILE:
-            keeper.keep(f"{number:03}.before", self.before.content)
+            keeper.keep(f"{number:03}.before", self.before.content, is_secret=_holds_secret(self.before.content, self.hides))
         secret_after = self.after is not None and _holds_secret(self.after.content, self.hides)
         if self.after is not None and self.after.kind == FILE and not secret_after:
             keeper.keep(f"{number:03}.after", self.after.content)
@@ -169,10 +169,6 @@ class PathChange(Change):
             "drains": self.drains,
             "queue": self.queue,
         }
-
-    def old_secret(self) -> bool:
-        """Whether the old file, kept by the journal, holds a password in the clear."""
-        return self.before is not None and self.before.kind == FILE and _holds_secret(self.before.content, self.hides)
 
     def facts(self) -> dict[str, Any]:
         return {**super().facts(), "path": self.path, "diff": self.diff()}

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     lock = Lock(os.path.join(prepare(place), "lock"))
     try:
         if options.forget:
-            count = undo.forget(place)
+            count = undo.forget(place, system)
             report.line(f"{count} journal{'s' if count != 1 else ''} deleted; nothing can be taken back any more.")
             return report.finish(DONE)
         found = undo.run(place, system)

@@ -11,7 +11,6 @@ from dma_setup import apply, undo
 from dma_setup import journal as journals
 from dma_setup.changes import digest
 from dma_setup.errors import SetupError
-from dma_setup.journal import Journal
 from dma_setup.system import Lock
 
 VARIANTS = {
@@ -67,14 +66,13 @@ def machine():
 def run(recipe, given, home, machine, facts=()):
     place = home_place(home)
     made = plan(recipe, given, place, machine, facts)
-    journal = Journal.start(place, recipe, 0.0)
-    return made, apply.run(made, journal, machine), journal
+    return made, apply.journaled(made, place, recipe, machine)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_applied_twice_changes_nothing(variant, home, machine):
     recipe, given, facts = VARIANTS[variant]
-    first, applied, _ = run(recipe, given, home, machine, facts)
+    first, applied = run(recipe, given, home, machine, facts)
     assert first.changes
     assert len(applied.made) == len(first.changes)
     before = tree(home), machine.state()
@@ -130,8 +128,8 @@ def test_a_failure_at_any_call_leaves_nothing(variant, when, happens, tmp_path):
         before = tree(home), machine.state()
         made = plan(recipe, given, home_place(home), machine, facts)
         machine.fail_at = (number, when, happens)
-        journal = Journal.start(home_place(home), recipe, 0.0)
-        failure = failure_of(lambda made=made, journal=journal, machine=machine: apply.run(made, journal, machine))
+        place = home_place(home)
+        failure = failure_of(lambda made=made, place=place, machine=machine: apply.journaled(made, place, recipe, machine))
         if failure is None:
             if number >= len(machine.calls):
                 break  # every call has had its turn
@@ -142,7 +140,7 @@ def test_a_failure_at_any_call_leaves_nothing(variant, when, happens, tmp_path):
         assert failure.status == (130 if happens is interrupt else 1), machine.calls[number]
         assert failure.details == []
         assert (tree(home), machine.state()) == before, f"after a failure {when} {machine.calls[number]}"
-        assert undo.find(home_place(home)) == []
+        assert undo.find(home_place(home), machine) == []
         number += 1
     assert number >= len(made.changes)
 
@@ -159,9 +157,8 @@ def test_a_run_that_was_killed_is_taken_back_by_undo(tmp_path, when):
             try:
                 machine = Machine()
                 made = plan("smarthost", SMARTHOST, home_place(home), machine)
-                journal = Journal.start(home_place(home), "smarthost", 0.0)
                 machine.fail_at = (number, when, die)
-                apply.run(made, journal, machine)
+                apply.journaled(made, home_place(home), "smarthost", machine)
             finally:
                 os._exit(0)
         died = os.waitpid(child, 0)[1] != 0
@@ -255,7 +252,7 @@ def test_a_foreign_file_in_the_spool_is_never_removed(tmp_path, machine):
 
 @pytest.mark.parametrize("keyring", ["file", "secret-service"])
 def test_the_secret_is_nowhere_but_where_it_belongs(keyring, home, machine):
-    made, _, journal = run("gmail", {**GMAIL, "keyring": keyring}, home, machine)
+    made, applied = run("gmail", {**GMAIL, "keyring": keyring}, home, machine)
     shown = "".join(change.diff() + change.says + json.dumps(change.facts()) for change in made.changes) + repr(made)
     for text in (SECRET, KEPT, "tell-nobody", "literally"):
         assert text not in shown
@@ -263,13 +260,24 @@ def test_the_secret_is_nowhere_but_where_it_belongs(keyring, home, machine):
         str(path.relative_to(home)) for path in home.rglob("*") if path.is_file() and KEPT.encode() in path.read_bytes()
     ]
     assert holders == ([".config/dma/secrets/dma.smtp.gmail.com.alice@gmail.com"] if keyring == "file" else [])
-    # What already held a password in the clear is kept for undo, and the person is told which file that is.
-    known = {os.path.basename(path) for path in journal.secret_files}
+    # What already held a password in the clear is kept for undo.
+    # Without a keyring it lies in the journal, and the person is told where; with one it lies there.
+    known = {os.path.basename(path) for path in applied.old_secrets}
     kept = {path.name for path in journal_files(home) if b"tell-nobody" in path.read_bytes()}
-    assert kept == known != set()
+    assert kept == known
+    sealed = [service for service, _ in machine.keyring if service.startswith("dma-setup:journal:")]
+    assert (len(kept), len(sealed)) == ((1, 0) if keyring == "file" else (0, 1))
     for path in journal_files(home):
         assert path.stat().st_mode & 0o777 == 0o600
-    assert os.stat(journal.folder).st_mode & 0o777 == 0o700
+    assert os.stat(applied.journal).st_mode & 0o777 == 0o700
+
+
+def test_forgetting_deletes_the_journals_and_what_they_put_into_the_keyring(home, machine):
+    run("gmail", {**GMAIL, "keyring": "secret-service"}, home, machine)
+    assert undo.forget(home_place(home), machine) == 1
+    assert journal_files(home) == []
+    assert list(machine.keyring) == [("dma:smtp.gmail.com", "alice@gmail.com")]
+    assert undo.run(home_place(home), machine).recipe == ""
 
 
 def journal_files(home):
@@ -291,7 +299,7 @@ def test_a_file_changed_between_plan_and_apply_stops_it(home, machine):
     (home / ".config/dma/auth.conf").write_text("carol|x.example:y\n")
     before = tree(home)
     with pytest.raises(SetupError, match=r"auth.conf was changed by somebody else meanwhile"):
-        apply.run(made, Journal.start(place, "gmail", 0.0), machine)
+        apply.journaled(made, place, "gmail", machine)
     assert tree(home) == before
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import pwd
 import re
 import subprocess
 import sys
@@ -223,6 +224,14 @@ def test_marks_without_utf_8_and_without_colour(wizard, locale):
     assert "\x1b[31m✗\x1b[0m" in coloured.raw
 
 
+def test_a_machine_that_keeps_its_mail(wizard):
+    terminal = wizard.start(program=("local", "--user"))
+    terminal.wait("root's mail?").type("").wait("Apply?").type("").wait("without questions:")
+    assert terminal.end() == 0
+    assert "it lies in your mailbox on this machine" in terminal.text
+    golden_screen.same("wizard-local", wizard.screen(terminal))
+
+
 def test_choosing_a_recipe_from_the_list(wizard):
     terminal = wizard.start(program=())
     terminal.wait("What should this machine do with its mail?").wait("smarthost")
@@ -245,7 +254,7 @@ def test_neither_root_nor_told_which_way(tmp_path):
         name = "nobody"
     else:
         done = subprocess.run([PROGRAM, "gmail"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-        name = __import__("pwd").getpwuid(os.getuid()).pw_name
+        name = pwd.getpwuid(os.getuid()).pw_name
     assert done.returncode == 2
     user = f"  set up mail for {name} only (no daemon, your desktop keyring)   dma-setup gmail --user"
     assert done.stderr.splitlines()[-2] == user
