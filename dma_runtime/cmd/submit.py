@@ -20,7 +20,7 @@ from dma_runtime.message.intake import Intake
 from dma_runtime.policy.recipients import Resolver
 from dma_runtime.policy.sender import envelope_sender, is_own
 from dma_runtime.shown import shown
-from dma_runtime.system import identity
+from dma_runtime.system import identity, space
 from dma_runtime.system.spool import Draft, Spool, new_id
 
 TYPE_CHECKING = False
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 17
 KEPT = 4 << 20  # bytes of a message that are kept for dead.letter
-LEAST_FREE = 100 << 20, 5  # bytes, percent: the smaller is MINFREE's default
 
 
 def submit(caller: Caller) -> int:
@@ -154,24 +153,7 @@ class Submission:
                 self.caller.warn(warning)
         except CannotSpool as error:
             raise CannotSpool(f"{error.text} (SPOOLDIR in {self.config.source or 'dma.conf'})", error.status) from None
-        self._check_space()
-
-    def _check_space(self) -> None:
-        """MINFREE. Raises CannotSpool (75)."""
-        try:
-            found = os.statvfs(self.spool.path)
-        except OSError:
-            return  # writing will tell
-        total, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
-        size, percent = self.config.MINFREE
-        if "MINFREE" not in self.config.values:
-            size = min(LEAST_FREE[0], total * LEAST_FREE[1] // 100)
-        least = max(size, total * percent // 100)
-        if free < least:
-            raise CannotSpool(
-                f"{free >> 20} MB free in {self.spool.path}, less than MINFREE ({least >> 20} MB); try again later",
-                EX_TEMPFAIL,
-            )
+        space.check(self.config, self.spool.path)
 
     def _envelope(self, recipients: list[Recipient]) -> Envelope:
         now = time.time()
@@ -223,7 +205,7 @@ class Submission:
             if draft.size > self.config.MAXSIZE:
                 break
             if draft.size - checked > 8 << 20:
-                self._check_space()
+                space.check(self.config, self.spool.path)
                 checked = draft.size
             body = intake.read()
         if draft.size > self.config.MAXSIZE:

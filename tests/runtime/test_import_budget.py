@@ -19,6 +19,7 @@ OURS = {
         "system.identity",
         "system.clock",
         "system.fs",
+        "system.space",
     ),
     *("system.spool", "system.ownership", "message", "message.headers", "message.intake", "policy", "policy.sender"),
     "policy.recipients",

@@ -1,0 +1,39 @@
+"""Room in the spool: MINFREE. On the submit path: built-in modules only."""
+
+from __future__ import annotations
+
+import os
+
+from dma_runtime.errors import EX_TEMPFAIL, CannotSpool
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dma_runtime.config import Config
+
+LEAST_FREE = 100 << 20, 5  # bytes, percent: the smaller is MINFREE's default
+
+
+def check(config: Config, path: str) -> None:
+    """Raises CannotSpool (75) when less than MINFREE is free in the file system of `path`."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return  # writing will tell
+    total, free = found.f_blocks * found.f_frsize, found.f_bavail * found.f_frsize
+    size, percent = config.MINFREE
+    if "MINFREE" not in config.values:
+        size = min(LEAST_FREE[0], total * LEAST_FREE[1] // 100)
+    least = max(size, total * percent // 100)
+    if free < least:
+        raise CannotSpool(
+            f"{free >> 20} MB free in {path}, less than MINFREE ({least >> 20} MB); try again later", EX_TEMPFAIL
+        )
+
+
+def free(path: str) -> int:
+    """Bytes free for ordinary users; a great many when nobody can say."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return 1 << 60
+    return found.f_bavail * found.f_frsize
