@@ -6,8 +6,9 @@ A file is a head of `key: value` lines, a script, and what must come of it:
     hello: PIPELINING SIZE 1000        the usual greeting and EHLO with these capabilities, before the script
     tls: starttls                      none (default), starttls, opportunistic, implicit
     login: user secret                 credentials we have;  insecure: yes  lets them go in clear
+    verify: name                       the relay's certificate is verified (none by default)
     smarthost: no                      the relay was found by MX
-    message: a@x.example -> b@y.example, c@y.example ; 8bit utf8 size=5000 parts unreadable
+    message: a@x.example -> b@y.example, c@y.example ; 8bit utf8 requiretls size=5000 parts unreadable
     | a line of the body
     C: MAIL FROM:<a@x.example>         we must say this (without line end)
     C* AUTH SCRAM-SHA-256              a line that begins so
@@ -55,6 +56,7 @@ class Message:
         self.recipients = recipients
         self.eightbit = "8bit" in words
         self.utf8 = "utf8" in words
+        self.requiretls = "requiretls" in words
         self.unreadable = "unreadable" in words  # the spool fails behind the body given
         self.parts = "parts" in words  # each line of the body is a piece of its own
         self.size = 0
@@ -84,6 +86,7 @@ class Message:
             chunks,
             needs_smtputf8=self.utf8,
             eightbit=self.eightbit,
+            requiretls=self.requiretls,
             key=key,
         )
 
@@ -133,7 +136,7 @@ class Dialogue:
             self.steps += [("S", f"250{' -'[n < last]}{word}\r\n".encode()) for n, word in enumerate(offered)]
         else:
             key, colon, value = line.partition(":")
-            if not colon or key not in ("tls", "login", "insecure", "smarthost", "timeouts"):
+            if not colon or key not in ("tls", "login", "insecure", "smarthost", "timeouts", "verify"):
                 raise ValueError(f"{self.name}:{number}: {line}")
             self.settings[key] = value.strip()
 
@@ -141,7 +144,8 @@ class Dialogue:
         kind = self.settings.get("tls", "none")
         level = {"none": tls.NONE, "opportunistic": tls.OPPORTUNISTIC}.get(kind, tls.REQUIRED)
         clear = self.settings.get("insecure") == "yes"
-        return tls.TlsPolicy(level, "the dialogue says so", implicit=kind == "implicit", clear_login=clear)
+        verify = self.settings.get("verify", tls.ANY)
+        return tls.TlsPolicy(level, "the dialogue says so", verify=verify, implicit=kind == "implicit", clear_login=clear)
 
     def target(self, host="relay.example", port=25):
         user, _, password = self.settings.get("login", "").partition(" ")

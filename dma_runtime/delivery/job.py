@@ -27,7 +27,7 @@ class Job:
     is unknown. `key` is the caller's.
     """
 
-    __slots__ = ("chunks", "eightbit", "id", "key", "needs_smtputf8", "recipients", "sender", "size")
+    __slots__ = ("chunks", "eightbit", "id", "key", "needs_smtputf8", "recipients", "requiretls", "sender", "size")
 
     def __init__(
         self,
@@ -39,6 +39,7 @@ class Job:
         *,
         needs_smtputf8: bool = False,
         eightbit: bool = False,
+        requiretls: bool = False,
         key: object = None,
     ) -> None:
         self.id = id
@@ -48,6 +49,7 @@ class Job:
         self.chunks = chunks
         self.needs_smtputf8 = needs_smtputf8
         self.eightbit = eightbit
+        self.requiretls = requiretls
         self.key = key
 
 
@@ -78,13 +80,16 @@ class Part:
         work.parts += 1
 
 
-def impossible(job: Job, capabilities: Capabilities, peer: str) -> Outcome | None:
+def impossible(job: Job, capabilities: Capabilities, peer: str, verified: bool) -> Outcome | None:
     """What the relay said beforehand it does not take."""
     if capabilities.size and job.size > capabilities.size:  # RFC 1870 6: not even tried
         text = f"the message is {job.size} bytes long, the relay takes {capabilities.size}"
         return verdict.impossible(text, "5.3.4", relay=peer)
     if job.needs_smtputf8 and not capabilities.smtputf8:  # RFC 6531 3.2
         return verdict.impossible("the relay does not take addresses beyond ASCII (SMTPUTF8)", "5.6.7", relay=peer)
+    if job.requiretls and not (verified and capabilities.requiretls):  # RFC 8689 4.2.1
+        text = "REQUIRETLS support required" if verified else "REQUIRETLS needs a relay whose certificate is verified"
+        return verdict.impossible(text, "5.7.30", relay=peer)
     if not speakable(job.sender):
         return verdict.impossible("the sender's address cannot be said in SMTP", "5.1.7", relay=peer)
     return None
@@ -99,6 +104,8 @@ def parameters(job: Job, capabilities: Capabilities) -> bytes:
         found += b" BODY=8BITMIME"  # RFC 6152 3
     if job.needs_smtputf8:
         found += b" SMTPUTF8"  # RFC 6531 3.4
+    if job.requiretls:
+        found += b" REQUIRETLS"  # RFC 8689 2
     return found
 
 
@@ -111,14 +118,16 @@ def speakable(address: str) -> bool:
     return True
 
 
-def divide(job: Job, capabilities: Capabilities, domains: set[str], peer: str) -> tuple[Work, list[Part], bool]:
+def divide(
+    job: Job, capabilities: Capabilities, domains: set[str], peer: str, verified: bool
+) -> tuple[Work, list[Part], bool]:
     """(the work, its parts for this relay, True if all recipients are in them or answered).
 
     Recipients that this relay cannot take have their outcome already; with no part left, all have. `domains` are those of
-    the session so far, and grows.
+    the session so far, and grows. `verified`: the channel is TLS to a relay whose certificate was verified.
     """
     work, fitting, fits = Work(job), [], True
-    whole = impossible(job, capabilities, peer)
+    whole = impossible(job, capabilities, peer, verified)
     for index, address in enumerate(job.recipients):
         if whole is not None:
             work.outcomes[index] = whole

@@ -30,7 +30,7 @@ from dma_runtime.delivery.job import Job, Part, Work, divide, parameters
 from dma_runtime.delivery.line import Broken, Line
 from dma_runtime.delivery.signon import Refused, Target, sign_on
 from dma_runtime.outcome import Outcome
-from dma_runtime.policy import verdict
+from dma_runtime.policy import tls, verdict
 from dma_runtime.smtp import command, transaction
 from dma_runtime.smtp.timeouts import Timeouts
 from dma_runtime.smtp.transaction import Transaction
@@ -62,6 +62,7 @@ class Session:
         self.peer = peer
         self.capabilities = handshake.capabilities
         self.authenticated = handshake.authenticated
+        self.verified = handshake.encrypted and target.tls.verify != tls.ANY
         self.messages = 0
         wire = line.wire
         self.tls = wire.tls.description if wire is not None and wire.tls is not None else ""
@@ -390,7 +391,7 @@ class Session:
 
     def _take(self, job: Job) -> None:
         """A pulled job becomes parts, or is answered at once when this relay cannot take it."""
-        work, parts, fits = divide(job, self.capabilities, self._domains, self.peer)
+        work, parts, fits = divide(job, self.capabilities, self._domains, self.peer, self.verified)
         self._last_job = self._last_job or not fits
         self._backlog.extend(parts)
         if not parts:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BLOCK = 65536  # bytes read from the TLS buffer at once
+SESSIONS = 100  # kept for resumption, the oldest go
 
 NAME, FINGERPRINT, ANY = "name", "fingerprint", "none"  # policy.tls says which
 
@@ -45,9 +46,13 @@ class TlsContexts:
             context = self._contexts[key] = make_context(verify, certfile)
         place = (*key, host, port)
         pin = fingerprint if verify == FINGERPRINT else ""
-        return TlsLayer(
-            context, host, pin, self._sessions.get(place), lambda session: self._sessions.__setitem__(place, session)
-        )
+        return TlsLayer(context, host, pin, self._sessions.get(place), lambda session: self._keep(place, session))
+
+    def _keep(self, place: tuple[str, str, str, int], session: ssl.SSLSession) -> None:
+        self._sessions.pop(place, None)
+        while len(self._sessions) >= SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
+        self._sessions[place] = session
 
 
 def make_context(verify: str, certfile: str = "") -> ssl.SSLContext:

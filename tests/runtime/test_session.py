@@ -176,17 +176,22 @@ def test_an_unverifiable_certificate_does_when_nothing_is_verified(certificates)
 
 @pytest.mark.parametrize("right", [True, False])
 def test_a_pinned_fingerprint(certificates, right):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    issued = fault_server.trustme.CA().issue_cert("elsewhere.example")
+    issued.configure_cert(context)
+    der = ssl.PEM_cert_to_DER_cert(issued.cert_chain_pems[0].bytes().decode())
+    pin = hashlib.sha256(der).hexdigest() if right else "00" * 32
+
     async def scenario():
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        issued = fault_server.trustme.CA().issue_cert("elsewhere.example")
-        issued.configure_cert(context)
-        der = ssl.PEM_cert_to_DER_cert(issued.cert_chain_pems[0].bytes().decode())
-        pin = hashlib.sha256(der).hexdigest() if right else "00" * 32
+        policy = tls_policy(FINGERPRINT, fingerprint=pin)
         async with fault_server.FaultServer([[("serve", {"offers": STARTTLS})]], context) as server:
-            return await send(server, [job()], policy=tls_policy(FINGERPRINT, fingerprint=pin), login=LOGIN)
+            await send(server, [job()], policy=policy, login=LOGIN)
+            return await send(server, [job()], policy=policy, login=LOGIN)
 
     if right:
-        assert run(scenario())[0][1][0].kind == DELIVERED
+        outcomes, session = run(scenario())
+        assert outcomes[1][0].kind == DELIVERED
+        assert session.resumed  # and the pin was compared all the same
     else:
         outcome = refused(scenario())
         assert "FINGERPRINT" in outcome.text
