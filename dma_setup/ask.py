@@ -83,8 +83,9 @@ class Terminal(Driver):
         if wrong:
             raise given_answers.incomplete([], wrong, self._given)
         answers = Answers()
-        self._report.title(f"{self._how_many(recipe, context)}. Enter takes the [default]. Ctrl-C leaves all as it is.")
-        self._report.line()
+        if how_many := self._how_many(recipe, context):
+            self._report.title(f"{how_many}. Enter takes the [default]. Ctrl-C leaves all as it is.")
+            self._report.line()
         for question in recipe.questions:
             values = context(answers)
             if not given_answers.applies(question, values):
@@ -97,9 +98,11 @@ class Terminal(Driver):
         return answers
 
     def _how_many(self, recipe: Recipe, context: Context) -> str:
-        """`Three questions`; `Up to six` when some depend on the answers to others."""
+        """`Three questions`; `Up to six` when some depend on the answers to others; "" for none."""
         every, least = (self._asked(recipe, context, optional) for optional in ("x", ""))
         number = {1: "One", 2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six"}.get(every, str(every))
+        if not every:
+            return ""
         if every != least:
             number = f"Up to {number.lower()}"
         return f"{number} question{'s' if every != 1 else ''}"

@@ -4,7 +4,8 @@ loopback and empty /var/mail.
     unshare -mn python tests/gmail_room.py OPTIONS -- COMMAND…        (root; `unshare -rmn` where users may do that)
 
 OPTIONS is JSON: {"users": {login: password}, "refusals": [reply, …], "ports": {"465": "implicit", "587": "starttls"},
-"folder": DIR, "result": FILE}. The command inherits the terminal; afterwards `result` holds what the servers saw.
+"folder": DIR, "result": FILE,
+"user": uid to run as, or 0}. The command inherits the terminal; afterwards `result` holds what the servers saw.
 """
 
 import fcntl
@@ -54,6 +55,9 @@ def main():
         servers.append(server.start())
         for reply in options["refusals"]:
             server.refuse("AUTH", reply, times=1)
+    if options["user"]:
+        # An ordinary user became root only to furnish the room; the command runs as who it was.
+        command = ["unshare", "-U", f"--map-user={options['user']}", f"--map-group={options['user']}", *command]
     status = subprocess.run(command, env={**os.environ, "SSL_CERT_FILE": str(folder / "ca.pem")}, check=False).returncode
     messages = [[message.sender, message.recipients, message.login] for server in servers for message in server.messages]
     logins = [login for server in servers for login in server.logins]
