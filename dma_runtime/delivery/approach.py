@@ -125,8 +125,9 @@ class Approach:
             except SecretUnreadable as trouble:
                 outcome = Outcome(DEFERRED, trouble.text, scope=RELAY, stage="AUTH", tell=True, hint=trouble.hint)
                 raise Refused(outcome) from None
+        signs_in = login is not None
         policy = tls.decide(
-            config, hop.port, will_authenticate=login is not None, smarthost=not hop.direct or login is not None, main=hop.main
+            config, hop.port, will_authenticate=signs_in, smarthost=signs_in or not hop.direct, main=hop.main
         )
         target = Target(hop.host, hop.port, policy, login, smarthost=not hop.direct)
         limits = Timeouts(connect=config.CONNECTTIMEOUT, ceiling=config.TIMEOUT)
@@ -146,8 +147,9 @@ class Approach:
             return None
         found = self.desk.settings.logins.find(hop.host, hop.port, hop.login)
         if found is None and hop.login:
+            path = self.desk.settings.config.AUTHPATH or "AUTHPATH"
             text = f"RELAYMAP names the login {hop.login} at {hop.host}, and auth.conf has no line for it"
-            hint = f"add a line {hop.login}|{hop.host}:{hop.port}:PASSWORD to {self.desk.settings.config.AUTHPATH or 'AUTHPATH'}"
+            hint = f"add a line {hop.login}|{hop.host}:{hop.port}:PASSWORD to {path}"
             raise Refused(Outcome(DEFERRED, text, scope=RELAY, stage="AUTH", tell=True, hint=hint))
         return found
 

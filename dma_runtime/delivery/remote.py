@@ -26,6 +26,7 @@ from dma_runtime.errors import BrokenMessage
 from dma_runtime.message.wire import wire
 from dma_runtime.outcome import DEFERRED, FAILED, MACHINE, RELAY, SENDER, Outcome
 from dma_runtime.policy import verdict
+from dma_runtime.policy.exchangers import ascii_domain
 from dma_runtime.policy.relay import RelayState
 from dma_runtime.policy.route import DIRECT, Hop, Route
 from dma_runtime.system.spool import StoredMessage
@@ -221,14 +222,15 @@ class Relay:
         def chunks(capabilities: Capabilities) -> Iterator[bytes]:
             return wire(stored.pread, envelope, eightbit=capabilities.eightbitmime, bdat=capabilities.chunking)
 
-        recipients = [envelope.recipients[index].address for index in work.indices]
+        sender = ascii_domain(envelope.sender)
+        recipients = [ascii_domain(envelope.recipients[index].address) for index in work.indices]
         return Job(
             envelope.id,
-            envelope.sender,
+            sender,
             recipients,
             envelope.size,
             chunks,
-            needs_smtputf8=any(needs_smtputf8(address) for address in (envelope.sender, *recipients)),
+            needs_smtputf8=any(needs_smtputf8(address) for address in (sender, *recipients)),
             eightbit=envelope.has_8bit,
             key=work,
         )

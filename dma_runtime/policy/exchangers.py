@@ -50,7 +50,8 @@ def choose(domain: str, records: list[Record], ours: frozenset[str], dice: Calla
     if not useful:
         raise NoExchanger(f"mail for {domain} loops back to this machine: it is the domain's best mail exchanger", "5.4.6")
     hosts: list[str] = []
-    for _, _, host in sorted((preference, dice(), host) for preference, host in useful):
+    # Sorted first: in what order an answer names its records is chance already, and the dice alone should decide.
+    for _, _, host in sorted((preference, dice(), host) for preference, host in sorted(useful)):
         if host not in hosts:
             hosts.append(host)
     return hosts[:MOST_HOSTS]
@@ -94,6 +95,19 @@ def a_labels(domain: str) -> str:
     if len(name) > LONGEST_NAME or not all(0 < len(label) <= LONGEST_LABEL for label in found):
         raise NoExchanger(f"{domain} is not a domain name", "5.1.2")
     return name
+
+
+def ascii_domain(address: str) -> str:
+    """The address with A-labels, where a relay without SMTPUTF8 can then take it: the local part is ASCII (RFC 6531 3.2)."""
+    if address.isascii():
+        return address
+    local, at, domain = address.rpartition("@")
+    if not at or not local.isascii() or domain.startswith("["):
+        return address
+    try:
+        return f"{local}@{a_labels(domain)}"
+    except NoExchanger:
+        return address
 
 
 def _fold(text: str) -> str:

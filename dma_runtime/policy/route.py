@@ -81,7 +81,7 @@ class Route:
         """What recipients are grouped by, and the name a relay has in the log."""
         if self.hops:
             return self.hops[0].key
-        return f"{self.host}:{self.port}" if self.kind == DIRECT else self.kind
+        return self.host if self.kind == DIRECT else self.kind
 
 
 def route(

@@ -101,12 +101,12 @@ def decide(
 def _verification(config: Config, will_authenticate: bool, main: bool) -> tuple[str, str]:
     if config.FINGERPRINT is not None and main:
         return FINGERPRINT, "the certificate must have the FINGERPRINT"
-    if config.FINGERPRINT is not None:
-        return NAME, "FINGERPRINT is the smarthost's, so this relay is verified by its name"
     if config.VERIFYCERT:
         return NAME, "VERIFYCERT"
     if will_authenticate and config.UNVERIFIEDCERT:
         return ANY, "UNVERIFIEDCERT"
     if will_authenticate:
         return NAME, "a login goes only to a verified relay"
+    if config.FINGERPRINT is not None:
+        return NAME, "FINGERPRINT is the smarthost's, so this relay is verified by its name"
     return ANY, "no login, so the certificate is not verified"

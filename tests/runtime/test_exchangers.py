@@ -33,8 +33,8 @@ class TestChoice:
 
     def test_equal_preference_is_shuffled_by_the_dice(self):
         records = [(10, "a.test"), (10, "b.test"), (10, "c.test"), (5, "first.test")]
-        assert choose("x.test", records, NOBODY, fixed(0.9, 0.1, 0.5, 0.7)) == ["first.test", "b.test", "c.test", "a.test"]
-        assert choose("x.test", records, NOBODY, fixed(0.1, 0.9, 0.5, 0.7)) == ["first.test", "a.test", "c.test", "b.test"]
+        assert choose("x.test", records, NOBODY, fixed(0.7, 0.9, 0.1, 0.5)) == ["first.test", "b.test", "c.test", "a.test"]
+        assert choose("x.test", records, NOBODY, fixed(0.7, 0.1, 0.9, 0.5)) == ["first.test", "a.test", "c.test", "b.test"]
 
     def test_preference_is_a_number_not_a_text(self):
         assert choose("x.test", [(10, "b.test"), (9, "a.test")], NOBODY, fixed()) == ["a.test", "b.test"]

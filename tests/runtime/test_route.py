@@ -32,7 +32,7 @@ class TestKinds:
     def test_without_a_smarthost_the_domain_is_asked(self):
         found = route("x@Y.Test", conf(""))
         assert (found.kind, found.host, found.port, found.hops) == (DIRECT, "y.test", 25, ())
-        assert found.key == "y.test:25"
+        assert found.key == "y.test"
 
     def test_port_is_the_smarthosts_and_not_for_mx(self):
         assert route("x@y.test", conf("PORT 587")).port == 25
