@@ -146,6 +146,11 @@ def encode(envelope: Envelope, length: int = 0) -> bytes:
     return line.ljust(length - 1) + b"\n" if length else line + b"\n"
 
 
+def beginning(envelope: Envelope) -> bytes:
+    """What line 1 of this envelope begins with."""
+    return b'{"v":%d,"id":"%s",' % (envelope.version, envelope.id.encode())
+
+
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "id": str, "sender": str, "accepted_at": (int, float), "up": (int, float), "boot": str, "uid": int, "login": str,
     "message_id": str, "bounce_of": str, "size": int, "header_end": int, "longest_line": int, "has_8bit": bool,

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from dma_runtime.config import Config
     from dma_runtime.envelope import Moment
     from dma_runtime.history import Event, State
-    from dma_runtime.system.spool import Spool, StoredMessage
+    from dma_runtime.system.spool import Spool
+    from dma_runtime.system.stored import StoredMessage
 
 POSTMASTER = "postmaster"
 _GIVEN_UP = "Could not deliver for the last "  # how policy.retry.given_up begins

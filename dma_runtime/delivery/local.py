@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from dma_runtime.config import Config
     from dma_runtime.envelope import Recipient
-    from dma_runtime.system.spool import Spool, StoredMessage
+    from dma_runtime.system.spool import Spool
+    from dma_runtime.system.stored import StoredMessage
 
 MAILDROP = "/var/mail"
 CHUNK = 65536

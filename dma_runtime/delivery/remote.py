@@ -29,7 +29,7 @@ from dma_runtime.policy import verdict
 from dma_runtime.policy.exchangers import ascii_domain
 from dma_runtime.policy.relay import RelayState
 from dma_runtime.policy.route import DIRECT, Hop, Route
-from dma_runtime.system.spool import StoredMessage
+from dma_runtime.system.stored import StoredMessage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -201,7 +201,7 @@ class Relay:
                 self._back(work, known)
                 continue
             try:
-                work.stored = self.desk.spool.open(work.item.id)
+                work.stored = self.desk.spool.open(work.item.id, work.item.envelope)
             except FileNotFoundError:
                 self.desk.gone(work.item)
                 continue

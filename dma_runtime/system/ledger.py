@@ -56,11 +56,14 @@ class Ledger:
         self._sizes: dict[str, int] = {}  # logs known to end in a good, synced line, and their length
         self._open: dict[str, _Open] = {}
         self._named: set[str] = set()  # logs whose names we synced: an owner before us may have died before that
+        self._there: set[str] | None = None  # the logs there are, once `sweep` has looked: nobody else makes any
 
     # ------------------------------------------------------------ reading
 
     def events(self, id: str) -> list[Event]:  # noqa: A002 the field's name
         """What happened to the message, oldest first; [] without a log. Raises BrokenMessage, OSError."""
+        if self._there is not None and id not in self._there:
+            return []
         try:
             fd = self.fs.open(f"{self.spool.log}/{id}", os.O_RDONLY | os.O_NOFOLLOW)
         except FileNotFoundError:
@@ -80,6 +83,8 @@ class Ledger:
         if id in self._open:
             self.sync([id])
         line = json.dumps(events[0] if len(events) == 1 else events, separators=(",", ":")).encode("ascii") + b"\n"
+        if self._there is not None:
+            self._there.add(id)
         fd = self.fs.open(f"{self.spool.log}/{id}", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             good = self._cut(id, fd)
@@ -160,10 +165,14 @@ class Ledger:
         # A log that went first would leave a message without its history: sent, and reported, again.
         sync_directory(self.fs, self.spool.queue)
         for id in ids:  # noqa: A001 the field's name
+            if self._there is not None and id not in self._there:
+                continue
             try:
                 self.fs.unlink(f"{self.spool.log}/{id}")
             except FileNotFoundError:
                 pass
+            if self._there is not None:
+                self._there.discard(id)
 
     def _forget(self, id: str) -> None:  # noqa: A002 the field's name
         self._sizes.pop(id, None)
@@ -173,7 +182,10 @@ class Ledger:
             self.fs.close(entry.fd)
 
     def sweep(self) -> None:
-        """Remove logs without a message, and temporary files of the dead. Raises OSError."""
+        """Remove logs without a message, and temporary files of the dead. Raises OSError.
+
+        From then on the ledger knows which messages have a log, and looks for no other.
+        """
         logs = [name for name in self.fs.listdir(self.spool.log) if is_id(name)]
         alive = set(self.fs.listdir(self.spool.queue))
         orphans = [name for name in logs if name not in alive]
@@ -183,6 +195,7 @@ class Ledger:
         for name in orphans:
             self.fs.unlink(f"{self.spool.log}/{name}")
             self._forget(name)
+        self._there = set(logs).intersection(alive)
         for name in self.fs.listdir(self.spool.tmp):
             self._sweep_temporary(f"{self.spool.tmp}/{name}")
 

@@ -23,7 +23,7 @@ import errno
 import os
 import time
 
-from dma_runtime.envelope import Envelope, decode, encode, reserved
+from dma_runtime.envelope import Envelope, beginning, decode, encode, reserved
 from dma_runtime.errors import EX_CANTCREAT, EX_TEMPFAIL, BrokenMessage, CannotSpool, ConfigError
 from dma_runtime.system import clock
 from dma_runtime.system.fs import O_TMPFILE, REAL, FileSystem, sync_directory, sync_open_directory, write_all
@@ -32,9 +32,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dma_runtime.system.stored import StoredMessage
+
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32, in the order of ASCII
 _BUFFER = 1 << 18  # a message smaller than this is written with its envelope in one call
 _FIRST_READ = 4096
+_WHOLE = 16384  # a message that ends before this is read at once and its file closed
 _LINE_LIMIT = 1 << 26
 
 _LASTING = (
@@ -222,15 +225,24 @@ class Spool:
         """The envelope alone. Raises BrokenMessage, FileNotFoundError, OSError."""
         fd = self._open(id)
         try:
-            return self._envelope(fd, id)[0]
+            return self._envelope(fd, id, self.fs.pread(fd, _FIRST_READ, 0))[0]
         finally:
             self.fs.close(fd)
 
-    def open(self, id: str) -> StoredMessage:  # noqa: A002 the field's name
-        """The message. Raises BrokenMessage (also when it is not whole), FileNotFoundError, OSError."""
+    def open(self, id: str, known: Envelope | None = None) -> StoredMessage:  # noqa: A002 the field's name
+        """The message. Its envelope, when the caller has it, is not parsed again.
+
+        Raises BrokenMessage (also when it is not whole), FileNotFoundError, OSError.
+        """
+        from dma_runtime.system.stored import StoredMessage  # who submits does not need it
+
         fd = self._open(id)
         try:
-            envelope, offset = self._envelope(fd, id)
+            head = self.fs.pread(fd, _WHOLE, 0)
+            envelope, offset = self._envelope(fd, id, head, known)
+            if offset + envelope.size == len(head) < _WHOLE:
+                self.fs.close(fd)
+                return StoredMessage(self.fs, envelope, -1, offset, head)
             there = self.fs.fstat(fd).st_size - offset
             if there != envelope.size:
                 raise BrokenMessage(f"{there} bytes of {envelope.size} are there")
@@ -244,10 +256,11 @@ class Spool:
             raise FileNotFoundError(errno.ENOENT, "No such message", id)
         return self.fs.open(f"{self.queue}/{id}", os.O_RDONLY | os.O_NOFOLLOW)
 
-    def _envelope(self, fd: int, id: str) -> tuple[Envelope, int]:  # noqa: A002 the field's name
-        """(envelope, offset of the message)."""
-        data = self.fs.pread(fd, _FIRST_READ, 0)
+    def _envelope(self, fd: int, id: str, data: bytes, known: Envelope | None = None) -> tuple[Envelope, int]:  # noqa: A002
+        """(envelope, offset of the message). `data`: what the file begins with."""
         end = data.find(b"\n")
+        if known is not None and end >= 0 and data.startswith(beginning(known)):
+            return known, end + 1
         while end < 0:
             more = self.fs.pread(fd, max(_FIRST_READ, len(data)), len(data))
             if not more or len(data) > _LINE_LIMIT:
@@ -259,28 +272,6 @@ class Spool:
         if envelope.id != id:
             raise BrokenMessage(f"the envelope is that of {envelope.id[:200]}")
         return envelope, end + 1
-
-
-class StoredMessage:
-    """A message in the queue, open for reading. `offset` is where it starts in the file, `size` its bytes."""
-
-    __slots__ = ("envelope", "fd", "fs", "offset", "size")
-
-    def __init__(self, fs: FileSystem, envelope: Envelope, fd: int, offset: int) -> None:
-        self.fs = fs
-        self.envelope = envelope
-        self.fd = fd
-        self.offset = offset
-        self.size = envelope.size
-
-    def pread(self, length: int, at: int) -> bytes:
-        """At most `length` bytes from byte `at` of the message on; b"" at its end. Raises OSError."""
-        return self.fs.pread(self.fd, length, self.offset + at)
-
-    def close(self) -> None:
-        if self.fd >= 0:
-            self.fs.close(self.fd)
-            self.fd = -1
 
 
 class Draft:
