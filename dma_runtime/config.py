@@ -287,8 +287,8 @@ class Config:
     RATE = key(rate, _NO_RATES, "Pace towards the relay, such as 30/m 500/d.", NEW, later=True)
     MAXSIZE = key(size, 100 << 20, "Largest message accepted.", NEW)
     MINFREE = key(free_space, (0, 0), "Free space below which no message is accepted: a size or a percentage.", NEW)
-    FALLBACK = key(hosts, _NO_HOSTS, "Relays tried when the smarthost is down: host[:port] list.", NEW, later=True)
-    RELAYMAP = optional(path, "File that maps sender patterns to relays and logins.", NEW, later=True)
+    FALLBACK = key(hosts, _NO_HOSTS, "Relays tried when the smarthost is down: host[:port] list.", NEW)
+    RELAYMAP = optional(path, "File that maps sender patterns to relays and logins.", NEW)
     LMTP = key(flag, False, "The smarthost speaks LMTP.", NEW, later=True)
     LOCALONLY = key(flag, False, "Nothing leaves this machine; remote recipients are refused at once.", NEW)
     REWRITEFROM = key(flag, False, "The header From becomes the masqueraded address for every message.", NEW)
@@ -465,6 +465,7 @@ def find(option: str | None, environ: dict[str, str], uid: int, euid: int) -> Co
     trusted = uid == euid
     if option is not None and trusted:
         config = load(option)
+        config.system = option == SYSTEM_CONF
         if config.values or config.problems or not config.source:
             return config
         # Old callers pass -C sendmail.cf: a file without one known key is not ours.
@@ -474,7 +475,9 @@ def find(option: str | None, environ: dict[str, str], uid: int, euid: int) -> Co
         return config
     named = environ.get("DMA_CONF", "") if trusted else ""
     if named:
-        return load(named)
+        config = load(named)
+        config.system = named == SYSTEM_CONF
+        return config
     if trusted and uid != 0:
         directory, state = user_directories(uid, environ)
         if directory and os.path.exists(directory + "/dma.conf"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from dma_runtime.config import SYSTEM_CONF, Config, find
-from dma_runtime.errors import EX_TEMPFAIL, ConfigError, DmaError
+from dma_runtime.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -92,12 +92,3 @@ class Caller:
             start_owner(self.config_path, self.config, run=run)
         except OSError as error:
             self.warn(f"can not start the delivering process: {error.strerror or error}; mail waits for the next queue run")
-
-    def refuse_system_mode(self) -> None:
-        """Raises DmaError (75) where only the machine's daemon could take mail."""
-        if self.system_mode:
-            raise DmaError(
-                "no mail service of this machine to hand it to, and no configuration of your own; "
-                "make one with `dma-setup --user', or name one with -C or DMA_CONF",
-                EX_TEMPFAIL,
-            )

@@ -113,17 +113,9 @@ def _read_rows(spool: Spool, config: Config) -> list[listing.Row]:
 
 
 def mailq(config: Config) -> int:
-    """C dma's listing (dma.c:416-437), byte for byte: one block for each recipient still due."""
+    """Print `listing.mailq` of everything queued."""
     notice.say(config.SPOOLDIR, "mailq", clock.now().wall)
-    out = []
-    for row in rows(Spool(config.SPOOLDIR), config):
-        recipients = row["recipients"]
-        assert isinstance(recipients, list)
-        for recipient in recipients:
-            if recipient["state"] != "delivered":
-                block = f"ID\t: {row['id']}\nFrom\t: {row['sender']}\nTo\t: {recipient['address']}\n"
-                out.append(block.encode("utf-8", "surrogateescape"))
-    sys.stdout.buffer.write(b"--\n".join(out) or b"Mail queue is empty\n")
+    sys.stdout.buffer.write(listing.mailq(rows(Spool(config.SPOOLDIR), config)))
     sys.stdout.buffer.flush()
     return 0
 

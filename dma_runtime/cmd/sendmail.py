@@ -93,12 +93,8 @@ def run(program: str, words: list[str], log: MailLog) -> int:
         return about(options.mode)
     caller = Caller(program, options, log)
     if options.mode == cli.SHOW_QUEUE:
-        from dma_runtime.cmd.queue import mailq
-
-        for problem in caller.config.problems:
-            caller.warn(problem.text)
-        return mailq(caller.config)
-    if os.isatty(2):
+        return show_queue(caller)
+    if os.isatty(2) and not caller.system_mode:
         # Whoever sends by hand is told what keeps mail from leaving (docs/architecture.md, "Telling the operator").
         import time
 
@@ -112,6 +108,8 @@ def run(program: str, words: list[str], log: MailLog) -> int:
         return check(caller.config, program)
     if options.mode == cli.SMTP:
         raise DmaError("-bs (SMTP on standard input) is not in this version", EX_UNAVAILABLE)
+    if caller.system_mode:
+        return by_socket(caller)
     if options.mode == cli.RUN_QUEUE:
         return run_queue(caller)
     from dma_runtime.cmd.submit import submit, verify
@@ -127,9 +125,32 @@ def about(mode: str) -> int:
     return EX_OK
 
 
+def by_socket(caller: Caller) -> int:
+    """System mode: the machine's daemon does it."""
+    from dma_runtime import request
+    from dma_runtime.cmd.handover import question, submit
+
+    if caller.options.mode == cli.SUBMIT:
+        return submit(caller)
+    return question(caller, request.RUN if caller.options.mode == cli.RUN_QUEUE else request.VERIFY)
+
+
+def show_queue(caller: Caller) -> int:
+    """mailq, `-bp`. A configuration with a bad value does not stop a listing."""
+    for problem in caller.config.problems:
+        caller.warn(problem.text)
+    if caller.system_mode:
+        from dma_runtime import request
+        from dma_runtime.cmd.handover import question
+
+        return question(caller, request.LIST)
+    from dma_runtime.cmd.queue import mailq
+
+    return mailq(caller.config)
+
+
 def run_queue(caller: Caller) -> int:
     """`-q`: attempt everything now; with -D return after one attempt of each."""
-    caller.refuse_system_mode()
     from dma_runtime.system.ownership import announce
     from dma_runtime.system.spool import Spool
 

@@ -25,7 +25,13 @@ from dma_runtime.system.spool import Draft, Spool, new_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from dma_runtime.aliases import Aliases
+    from dma_runtime.config import Config
+
+    class Readable(Protocol):
+        def read(self) -> bytes: ...
 
 CHUNK = 1 << 17
 KEPT = 4 << 20  # bytes of a message that are kept for dead.letter
@@ -35,7 +41,6 @@ def submit(caller: Caller) -> int:
     """Take the message on standard input. Returns 0; raises DmaError when it was not accepted."""
     source = Source(keep=os.isatty(2))
     try:
-        caller.refuse_system_mode()
         return Submission(caller, source).run()
     except DmaError as error:
         if isinstance(error, CannotSpool) or error.status == EX_TEMPFAIL:
@@ -79,9 +84,9 @@ class Source:
 
 
 class Submission:
-    """One message on its way from standard input into the spool."""
+    """One message on its way into the spool. `source.read()` gives its bytes, b"" at the end."""
 
-    def __init__(self, caller: Caller, source: Source) -> None:
+    def __init__(self, caller: Caller, source: Readable) -> None:
         self.caller = caller
         self.config = caller.config
         self.options = caller.options
@@ -209,7 +214,7 @@ class Submission:
                 checked = draft.size
             body = intake.read()
         if draft.size > self.config.MAXSIZE:
-            raise DmaError(f"message larger than MAXSIZE ({_size(self.config.MAXSIZE)})", EX_UNAVAILABLE)
+            raise too_large(self.config)
         if intake.bare_cr:
             draft.has_nul = True  # like a NUL, a CR by itself cannot travel as it is (RFC 5321 2.3.8)
 
@@ -228,6 +233,11 @@ class Submission:
         from dma_runtime.system.ownership import announce
 
         announce(self.spool, f'{{"do":"look","id":"{envelope.id}"}}\n'.encode(), lambda: caller.leave_owner(run=False))
+
+
+def too_large(config: Config) -> DmaError:
+    """Why a message is refused that is larger than MAXSIZE."""
+    return DmaError(f"message larger than MAXSIZE ({_size(config.MAXSIZE)})", EX_UNAVAILABLE)
 
 
 def _size(limit: int) -> str:

@@ -6,6 +6,7 @@
     {"do": "list"}                                 answered {"items": […]}
     {"do": "hold"|"release"|"retry"|"remove", "id": ID}   answered {"ok": true} or {"error": TEXT}
     {"do": "reload"}                               read configuration and secrets again
+    {"do": "leave"}                                give the spool up, for one who is to stay; refused by one who is
 
 The socket is 0600 in a directory of 0700: whoever reaches it is the owner of the queue or root. A client that talks
 nonsense gets an error and its connection is closed; one that says nothing costs a file descriptor.

@@ -33,7 +33,16 @@ from dma_runtime.system.spool import Spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Protocol
+
+    class Attendant(Protocol):
+        """What runs beside the owner, in its loop: `begin` when the queue is known, `end` before anything is closed."""
+
+        def begin(self, owner: Owner) -> None: ...
+        async def end(self) -> None: ...
+        @property
+        def busy(self) -> bool: ...
 
 SLICE = 60.0  # seconds; the longest sleep
 GRACE = 25.0  # seconds for what is under way when we are told to stop
@@ -90,10 +99,12 @@ class Owner:
         *,
         helo: str,
         trace: Callable[[str], None] | None = None,
+        attendants: Sequence[Attendant] = (),
     ) -> None:
         self.ownership = ownership
         self.spool = spool
         self.log = log
+        self._attendants = attendants
         self.settings = Settings(config, log)
         self.ledger = Ledger(spool)
         self.queue = Queue(spool, self.ledger)
@@ -121,12 +132,14 @@ class Owner:
         self._bell = asyncio.Event()
         self._waiters: list[_Waiter] = []
         self.stopping = False  # told to stop
+        self.resident = False
         self.foreign = False  # the spool belongs to another machine
 
     # ------------------------------------------------------------ the loop
 
     async def serve(self, goal: Goal) -> None:
         """Work until the goal is reached: the queue is empty, the run is over, or somebody says stop."""
+        self.resident = goal.resident
         control = Control(self._answer)
         await control.open(self.ownership.listen())
         loop = asyncio.get_running_loop()
@@ -140,6 +153,8 @@ class Owner:
             if self.foreign:
                 self.rounds.raise_notice(telling.of_foreign_spool(clock.now().wall))
             waiter = self._run(goal) if goal.run and not self.foreign else None
+            for attendant in self._attendants:
+                attendant.begin(self)
             while not self.stopping:
                 self._look_around()
                 if goal.once and self._finished(goal, waiter):
@@ -150,6 +165,8 @@ class Owner:
                     break
                 await self._sleep()
         finally:
+            for attendant in reversed(self._attendants):
+                await attendant.end()
             await control.close()
             await self._settle()
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -165,8 +182,8 @@ class Owner:
     def _finished(self, goal: Goal, waiter: _Waiter | None) -> bool:
         if goal.resident:
             return False
-        if self.foreign:
-            return True
+        if self.foreign or any(attendant.busy for attendant in self._attendants):
+            return self.foreign
         if goal.once:
             return waiter is None or (waiter.done.done() and not self.recorder.busy)
         if self.rounds.without_network >= ROUNDS_WITHOUT_NETWORK and not self.rounds.busy:
@@ -255,14 +272,31 @@ class Owner:
             waiter.had(id)
         self._waiters = [waiter for waiter in self._waiters if not waiter.done.done()]
 
+    def take_in(self, id: str) -> None:  # noqa: A002 the field's name
+        """A message was spooled."""
+        self.queue.add(id)
+        self._ring()
+
+    def attempt(self, ids: list[str] | None) -> asyncio.Future[None]:
+        """Attempt these messages, or all, now; done when each had its attempt."""
+        self.queue.load()
+        done = self._run(Goal(run=True, ids=ids)).done
+        if self.foreign and not done.done():
+            done.set_result(None)  # nothing is attempted until it is adopted
+        return done
+
     # ------------------------------------------------------------ the bell
 
     async def _answer(self, request: dict[str, object]) -> dict[str, object] | None:
         match request:
             case {"do": "look", "id": str(one)}:
-                self.queue.add(one)
-                self._ring()
+                self.take_in(one)
                 return None
+            case {"do": "leave"}:
+                if self.resident:
+                    return {"error": "this owner is here to stay"}
+                self._stop()
+                return {"ok": True}
             case {"do": "run", **rest}:
                 self.queue.load()
                 ids = rest.get("ids")
@@ -273,7 +307,7 @@ class Owner:
                     await self.recorder.settled()
                 return {"done": True}
             case {"do": "list"}:
-                return {"items": self._rows()}
+                return {"items": self.rows()}
             case {"do": "reload"}:
                 self.settings.refresh()
                 self.secrets.clear()
@@ -284,7 +318,8 @@ class Owner:
                 return await self._change(verb, one)
         return {"error": f"not understood: {str(request)[:100]}"}
 
-    def _rows(self) -> list[listing.Row]:
+    def rows(self) -> list[listing.Row]:
+        """The queue as it is shown."""
         now = clock.now().wall
         config = self.settings.config
         down, relay_map = self.rounds.relays, self.settings.relays

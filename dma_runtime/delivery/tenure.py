@@ -16,7 +16,9 @@ from dma_runtime.system.spool import Spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from dma_runtime.delivery.owner import Attendant
 
 
 def hold(
@@ -27,6 +29,7 @@ def hold(
     *,
     helo: str,
     trace: Callable[[str], None] | None = None,
+    attendants: Sequence[Attendant] = (),
 ) -> Owner | None:
     """Own the spool until the goal is reached. None when somebody else owns it; else the last owner, with its queue.
 
@@ -35,7 +38,7 @@ def hold(
     served: Owner | None = None
     while (ownership := Ownership.take(spool)) is not None:
         try:
-            owner = Owner(ownership, spool, config, log, helo=helo, trace=trace)
+            owner = Owner(ownership, spool, config, log, helo=helo, trace=trace, attendants=attendants)
             asyncio.run(owner.serve(goal))
             served = owner
         finally:
