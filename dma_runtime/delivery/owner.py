@@ -23,8 +23,9 @@ from dma_runtime.delivery.record import Recorder
 from dma_runtime.delivery.rounds import Rounds
 from dma_runtime.delivery.settings import Settings
 from dma_runtime.delivery.watch import Watch
+from dma_runtime.errors import CannotSpool
 from dma_runtime.policy import telling
-from dma_runtime.system import clock
+from dma_runtime.system import clock, takeover
 from dma_runtime.system.ledger import Ledger
 from dma_runtime.system.maillog import MailLog
 from dma_runtime.system.ownership import Ownership
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         def busy(self) -> bool: ...
 
 SLICE = 60.0  # seconds; the longest sleep
+ASK_C_DMA = 300.0  # seconds until a message that a process of C dma holds is asked for again
 GRACE = 25.0  # seconds for what is under way when we are told to stop
 ROUNDS_WITHOUT_NETWORK = 3  # then an owner that is not resident gives the spool up
 
@@ -128,7 +130,8 @@ class Owner:
             trace=trace,
         )
         self._watch = Watch(clock.now())
-        self._looked_at_age = float("-inf")
+        self._looked_at_age = self._looked_for_old = float("-inf")
+        self._old_left = False  # C dma had something that could not be taken over
         self._bell = asyncio.Event()
         self._waiters: list[_Waiter] = []
         self.stopping = False  # told to stop
@@ -147,6 +150,7 @@ class Owner:
             loop.add_signal_handler(number, self._stop)
         try:
             self.ledger.sweep()
+            self._take_over()
             self.queue.load()
             self._note_broken()
             self.foreign = not self.ownership.machine_matches()
@@ -214,6 +218,9 @@ class Owner:
         if moment.awake - self._looked_at_age > SLICE:
             self._looked_at_age = moment.awake
             self.rounds.look_at_age()
+        if self._old_left and moment.awake - self._looked_for_old > ASK_C_DMA:
+            self._take_over()
+            self.queue.load()
         if self.settings.refresh():
             self.secrets.clear()
             self._wake_deferred()
@@ -239,6 +246,26 @@ class Owner:
         await self.recorder.settled()
         self.recorder.close()
         self.rounds.keep_relays()
+
+    def _take_over(self) -> None:
+        """Move what C dma left in SPOOLDIR into the queue; what it still works on is asked for again."""
+        self._looked_for_old = clock.now().awake
+        self._old_left = False
+        if not takeover.waits(self.spool.path, self.spool.fs):
+            return
+        try:
+            found = takeover.take_over(self.spool)
+        except (CannotSpool, OSError) as error:
+            self._old_left = True
+            self.log.warning(f"the queue that C dma left can not be taken over now: {error}")
+            return
+        self._old_left = found.busy > 0
+        if found.taken:
+            self.log.info(f"took over {len(found.taken)} messages that C dma left, with their age")
+        if found.busy:
+            self.log.info(f"{found.busy} messages are still held by processes of C dma; they are asked for again")
+        for problem in found.problems:
+            self.log.warning(f"left by C dma and not taken over: {problem}")
 
     def _note_broken(self) -> None:
         for id, problem in self.queue.broken.items():  # noqa: A001 the field's name
