@@ -62,6 +62,7 @@ def context(
         **{question.id: "" for question in recipe.questions if not question.is_secret},
         **answers,
         "recipe": recipe.name,
+        "guided": False,
         "place": place,
         "facts": Known(facts),
         "saved": Known(saved_values),

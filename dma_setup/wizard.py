@@ -98,6 +98,7 @@ class Wizard:
         """What recipe strings may name while questions are asked."""
         values = plans.context(self.recipe, self.place, self.facts, answers.values, self.relay, self.saved)
         values["relay_login"] = relays.login(self.recipe, values)
+        values["guided"] = self.driver.guided
         values["secret_kind"] = answers.secret.kind if answers.secret is not None else ""
         return values
 

@@ -4,14 +4,15 @@ loopback and empty /var/mail.
     unshare -mn python tests/gmail_room.py OPTIONS -- COMMAND…        (root; `unshare -rmn` where users may do that)
 
 OPTIONS is JSON: {"users": {login: password}, "refusals": [reply, …], "ports": {"465": "implicit", "587": "starttls"},
-"folder": DIR, "result": FILE,
-"user": uid to run as, or 0}. The command inherits the terminal; afterwards `result` holds what the servers saw.
+"folder": DIR, "result": FILE, "user": uid to run as, or 0, "path": PATH of the command}. The command inherits the
+terminal; afterwards `result` holds what the servers saw.
 """
 
 import fcntl
 import json
 import os
 import pathlib
+import shutil
 import socket
 import struct
 import subprocess
@@ -57,8 +58,11 @@ def main():
             server.refuse("AUTH", reply, times=1)
     if options["user"]:
         # An ordinary user became root only to furnish the room; the command runs as who it was.
-        command = ["unshare", "-U", f"--map-user={options['user']}", f"--map-group={options['user']}", *command]
-    status = subprocess.run(command, env={**os.environ, "SSL_CERT_FILE": str(folder / "ca.pem")}, check=False).returncode
+        user = options["user"]
+        command = [shutil.which("unshare"), "-U", f"--map-user={user}", f"--map-group={user}", *command]
+    # The command finds nothing but what it installs: no crontab, no systemctl of the person who runs the tests.
+    environment = {**os.environ, "PATH": options["path"], "SSL_CERT_FILE": str(folder / "ca.pem")}
+    status = subprocess.run(command, env=environment, check=False).returncode
     messages = [[message.sender, message.recipients, message.login] for server in servers for message in server.messages]
     logins = [login for server in servers for login in server.logins]
     pathlib.Path(options["result"]).write_text(json.dumps({"messages": messages, "logins": logins}))

@@ -3,6 +3,7 @@
 What differs from run to run is replaced by a name: home, host, ports, queue ids, times.
 """
 
+import difflib
 import os
 import pathlib
 import re
@@ -37,4 +38,6 @@ def same(name, text):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     assert path.exists(), f"{path} is missing: look at the screen below and write it\n{text}"
-    assert text == path.read_text()
+    kept = path.read_text().splitlines(True)
+    differs = "".join(difflib.unified_diff(kept, text.splitlines(True), str(path), "the screen"))
+    assert not differs, "\n" + differs

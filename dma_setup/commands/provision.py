@@ -16,7 +16,7 @@ from dma_setup.wizard import Options, Wizard
 
 
 def register(verbs: Any, name: str) -> None:
-    parser = verbs.add_parser(name, help=argparse.SUPPRESS)
+    parser = verbs.add_parser(name)  # without help: `dma-setup list` shows the recipes
     parser.add_argument("--answers", metavar="FILE", help="answers in YAML, TOML or JSON; - is standard input")
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], dest="settings", help="one answer; wins over the file"

@@ -45,16 +45,25 @@ def _comment(question: Question) -> list[str]:
         lines.append(f"  {value}: {says}")
     if question.when:
         lines.append(f"Asked only when {question.when}.")
-    sources = [default.says for default in question.defaults if default.says and "saved" not in default.value]
+    sources = [
+        default.says
+        for default in question.defaults
+        if default.says and "saved." not in default.value and "guided" not in default.value
+    ]
     if sources:
         lines.append(f"Default: {', else '.join(sources)}.")
     return [f"# {line}" for line in lines]
+
+
+def is_required(question: Question) -> bool:
+    """Whether an unattended run has no other answer: suggestions to a person, such as what was answered last, are none."""
+    return not question.optional and all("saved." in each.value or "guided" in each.value for each in question.defaults)
 
 
 def _line(question: Question) -> str:
     if question.is_secret:
         others = "{file: PATH}, {command: WORDS}, {credential: NAME}, {stdin: true}"
         return f"{question.id}: {{env: DMA_{question.id.upper()}}}    # or {others}"
-    if question.optional or question.defaults:
+    if not is_required(question):
         return f"#{question.id}: {answers.example(question)}"
     return f"{question.id}: {answers.example(question)}"

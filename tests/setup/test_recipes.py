@@ -43,8 +43,7 @@ def test_the_skeleton_is_an_answers_file(name, tmp_path):
     path.write_text(show.skeleton(found))
     given = answers.read(str(path), [], found)
     for question in found.questions:
-        asked_for = not question.optional and not question.defaults
-        assert (question.id in given.values) == (asked_for or question.is_secret), question.id
+        assert (question.id in given.values) == (question.is_secret or show.is_required(question)), question.id
         if question.id in given.values and not question.is_secret:
             question.accept(given.values[question.id])
 

@@ -54,10 +54,10 @@ class Wizard:
             "folder": str(self.folder),
             "result": str(self.result),
             "user": os.getuid(),
+            "path": f"{self.home}/.local/bin",
         }
         command = [*unshare(), sys.executable, ROOM, json.dumps(options), "--", PROGRAM, *program, *words]
-        path = f"{self.home}/.local/bin:/usr/bin:/bin"
-        return VirtualTerminal(command, {"HOME": str(self.home), "PATH": path, **dict(environment)}, self.folder)
+        return VirtualTerminal(command, {"HOME": str(self.home), "PATH": "/usr/bin:/bin", **dict(environment)}, self.folder)
 
     def saw(self):
         return json.loads(self.result.read_text())
