@@ -25,6 +25,21 @@ def say(text: str) -> None:
         pass  # nobody to tell
 
 
+def check_trust(config: Config, uid: int) -> None:
+    """Raises ConfigError when a process of `uid` must not act on the file of `config`, which the caller named."""
+    source = config.source
+    if not source or source == SYSTEM_CONF:
+        return
+    from dma_runtime.system.trust import distrust
+
+    try:
+        reason = distrust(os.path.abspath(source), uid)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise ConfigError(source, 0, f"file not used: {reason}")
+
+
 class Caller:
     """Who calls, what for, and by which configuration. `trusted`: real and effective ids are the same.
 
@@ -44,7 +59,7 @@ class Caller:
             self.environ["DMA_CONF"] = os.path.abspath(self.environ["DMA_CONF"])  # the owner runs in another directory
         self.config: Config = find(option, self.environ, self.uid, euid if self.trusted else -1)
         self.config_path = self._in_force(option) or self._in_force(self.environ.get("DMA_CONF"))
-        self._check_trust()
+        check_trust(self.config, self.uid)
         for warning in self.config.warnings:
             self.warn(warning)
 
@@ -54,19 +69,6 @@ class Caller:
             return None
         source = self.config.source
         return named if source == named or (not source and not os.path.exists(named)) else None
-
-    def _check_trust(self) -> None:
-        source = self.config.source
-        if not source or source == SYSTEM_CONF:
-            return
-        from dma_runtime.system.trust import distrust
-
-        try:
-            reason = distrust(source, self.uid)
-        except OSError as error:
-            reason = error.strerror or str(error)
-        if reason:
-            raise ConfigError(source, 0, f"file not used: {reason}")
 
     @property
     def system_mode(self) -> bool:

@@ -1,8 +1,11 @@
 """dmad(8): the process that owns a spool while it runs.
 
-    dmad [-C FILE]                     resident, in the foreground, under any supervisor
+    dmad [-C FILE]                     resident, in the foreground, under any supervisor, or as process 1 of a container
     dmad --leave-when-empty            as the submitter leaves it behind in user mode: ends with the queue
     dmad --leave-when-empty --run      the same, attempting everything at once (`dma -q`)
+
+In system mode it listens on SOCKET, or on what systemd gave it, and is user `dma` from then on (`cmd.service`); with
+`--leave-when-empty` and a socket from systemd it ends some time after the last client, and systemd starts it for the next.
 
 `-v` writes the log to standard error too, `--debug` the dialogue with relays as well (logins redacted).
 The functions below serve the other doors: `-D`, `-q` and `dma-queue run --due`.
@@ -13,19 +16,29 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 
 from dma_runtime import __version__
+from dma_runtime.cmd.caller import check_trust
 from dma_runtime.config import Config, find
 from dma_runtime.delivery.owner import Goal
 from dma_runtime.delivery.tenure import hold, request
 from dma_runtime.errors import EX_TEMPFAIL, DmaError
 from dma_runtime.policy.helo import greeting
 from dma_runtime.system import identity
+from dma_runtime.system.firstprocess import stand_by
 from dma_runtime.system.maillog import MailLog
 from dma_runtime.system.ownership import ask
 from dma_runtime.system.spool import Spool
 from dma_runtime.system.starter import start_owner
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dma_runtime.delivery.owner import Attendant
+
+PAUSE = 0.2  # seconds between two looks at a lock that is held
 CHANGE = 60.0  # seconds for an owner to carry out a change
 WAIT = 7 * 86400  # seconds; somebody who asked to wait waits for the attempt, however long its timeouts are
 
@@ -39,11 +52,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--debug", action="store_true", help="show the dialogue with relays, logins redacted")
     parser.add_argument("--version", action="version", version=f"dma {__version__}")
     options = parser.parse_args(argv)
+    stand_by()
     try:
         config = find(options.conf, dict(os.environ), os.getuid(), os.geteuid()).sound()
+        check_trust(config, os.getuid())
         log = MailLog(stderr=options.verbose or options.debug)
         goal = Goal(resident=not options.leave_when_empty, run=options.run)
-        return own(config, log, goal, debug=options.debug)
+        attendants: list[Attendant] = []
+        if config.by_socket:
+            from dma_runtime.cmd import service
+
+            attendants = service.enter(config, log, resident=goal.resident)
+        return own(config, log, goal, debug=options.debug, attendants=attendants)
     except DmaError as error:
         print(f"dmad: {error.text}", file=sys.stderr)
         return error.status
@@ -52,17 +72,22 @@ def main(argv: list[str] | None = None) -> int:
         return EX_TEMPFAIL
 
 
-def own(config: Config, log: MailLog, goal: Goal, *, debug: bool = False) -> int:
+def own(config: Config, log: MailLog, goal: Goal, *, debug: bool = False, attendants: Sequence[Attendant] = ()) -> int:
     """Own the spool of `config` until the goal is reached; 75 when somebody else does and the goal was to stay."""
     spool = Spool(config.SPOOLDIR)
     for warning in [*config.warnings, *spool.prepare(own_only=config.user_mode)]:
         log.warning(warning)
     trace = _to_stderr if debug else None
-    if hold(spool, config, log, goal, helo=_our_name(config), trace=trace) is not None:
-        return 0
-    if goal.resident:
-        raise DmaError(f"another dmad owns {config.SPOOLDIR}", EX_TEMPFAIL)
-    return 0
+    while True:
+        if hold(spool, config, log, goal, helo=_our_name(config), trace=trace, attendants=attendants) is not None:
+            return 0
+        if not goal.resident:
+            return 0
+        # Who is here for a run or until the queue is empty makes room for one who is to stay.
+        answer = ask(spool, {"do": "leave"}, timeout=CHANGE)
+        if answer is not None and "error" in answer:
+            raise DmaError(f"another dmad owns {config.SPOOLDIR}", EX_TEMPFAIL)
+        time.sleep(PAUSE)
 
 
 # ---------------------------------------------------------------- for the other doors

@@ -307,6 +307,13 @@ def resolver(caller: Caller, mailname: str) -> Resolver:
 
 def verify(caller: Caller) -> int:
     """`-bv`: say for each address where it would go; 67 when one would be refused."""
+    said, status = verification(caller)
+    os.write(1, said)
+    return status
+
+
+def verification(caller: Caller) -> tuple[bytes, int]:
+    """What `-bv` prints, and its exit status. Raises DmaError."""
     if not caller.options.operands:
         raise DmaError("no recipients from command line", EX_NOINPUT)
     rules = resolver(caller, identity.mail_name(caller.config))
@@ -317,5 +324,5 @@ def verify(caller: Caller) -> int:
         else:
             mailer = "relay" if "@" in recipient.address else "local"
             line = f"{recipient.original}... deliverable: mailer {mailer}, user {recipient.address}"
-        os.write(1, (shown(line, 1000) + "\n").encode("utf-8", "backslashreplace"))
-    return status
+        said += (shown(line, 1000) + "\n").encode("utf-8", "backslashreplace")
+    return said, status

@@ -242,7 +242,7 @@ def _resolver(config: Config, mailname: str) -> Resolver:
         mailname,
         account=identity.account,
         # A name without an account could be bounced by whoever takes it, and a report's bounce goes nowhere.
-        deliverable=lambda name: bool(identity.account(name)) and othermta.deliverable(name),
+        deliverable=lambda name: bool(identity.account(name)) and (config.by_socket or othermta.deliverable(name)),
         aliases=lambda: aliasfile.load(config.ALIASES),
         include=aliasfile.read,
     )

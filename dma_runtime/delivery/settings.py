@@ -53,6 +53,7 @@ class Settings:
         try:
             found = config.load(source)
             found.source = source  # a file that went away is looked for again
+            found.system = self.config.system
             if self.config.user_mode:
                 # The directories of user mode do not move while a queue is being worked on.
                 found.user_mode = True

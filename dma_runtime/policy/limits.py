@@ -66,7 +66,7 @@ class Limits:
             times.popleft()
         if len(times) >= most:
             wait = int(MINUTE - (now - times[0])) + 1
-            return f"more than {most} {kind} a minute from this user; try again in {wait} s"
+            return f"more than {most} {kind if most > 1 else kind[:-1]} a minute from this user; try again in {wait} s"
         times.append(now)
         return ""
 

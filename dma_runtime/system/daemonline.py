@@ -104,8 +104,7 @@ def connect(path: str) -> _socket.socket:
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
         connection.close()
         raise NobodyListens(
-            f"no mail service listens at {path}, and there is no configuration of your own; "
-            "set mail up with `dma-setup', or name a configuration with -C or DMA_CONF",
+            f"no mail service listens at {path}; start it, or have a configuration of your own (`dma-setup --user')",
             EX_TEMPFAIL,
         ) from None
     except OSError as error:

@@ -43,7 +43,7 @@ def test_questions_are_counted_by_themselves():
 def test_a_queue_run_a_minute_and_root_whenever_it_likes():
     limits = Limits()
     assert limits.ask(ALICE, RUN, 5.0) == ""
-    assert "more than 1 queue runs a minute" in limits.ask(ALICE, RUN, 64.9)
+    assert "more than 1 queue run a minute" in limits.ask(ALICE, RUN, 64.9)
     assert limits.ask(ALICE, RUN, 65.0) == ""
     assert granted(limits.ask(0, RUN, 5.0) for _ in range(2000)) == 2000
 
