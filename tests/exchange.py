@@ -5,8 +5,8 @@
         exchange.send("bob@example.org")
         exchange.run()                                # one attempt of everything
 
-`mxN.test` is 127.0.0.N; `addresses` holds other names. A host nobody asked for by `host(N)` refuses connections. The owner's resolver and port are set from here: the programs themselves know only
-resolv.conf and 25.
+`mxN.test` is 127.0.0.N; `addresses` holds other names. A host nobody asked for by `host(N)` refuses connections. The
+owner's resolver and port are set from here: the programs themselves know only resolv.conf and 25.
 """
 
 import asyncio
@@ -110,5 +110,5 @@ class Log(MailLog):
         super().__init__()
         self.lines = lines
 
-    def write(self, priority, text, id=""):  # noqa: A002 the field's name
+    def write(self, priority, text, id=""):
         self.lines.append(text)

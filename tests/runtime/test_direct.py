@@ -74,6 +74,14 @@ class TestChoice:
         exchange.run()
         assert exchange.got(2) == [["bob@xn--mller-kva.test"]]
 
+    def test_a_sender_of_an_international_domain(self, exchange):
+        exchange.host(2)
+        exchange.send("bob@example.org", sender="me@müller.test")
+        exchange.run()
+        (message,) = exchange.host(2).messages
+        assert message.sender == "me@xn--mller-kva.test"
+        assert "SMTPUTF8" not in message.options
+
     def test_an_address_literal(self, exchange):
         exchange.host(2)
         exchange.send("bob@[127.0.0.2]")
@@ -223,6 +231,33 @@ class TestNextHost:
         recipient = exchange.recipients()["late@example.org"]
         assert "greylisted" in recipient["last_error"]
         assert recipient["attempts"] == 1
+
+    def test_others_do_not_wait_for_one_that_the_first_deferred(self, exchange):
+        exchange.agent.configure("MAXMESSAGES 1")
+        exchange.host(2).refuse("RCPT TO", "451 4.7.1 greylisted", when="late")
+        exchange.send("late@example.org")
+        exchange.send("now@example.org")
+        exchange.run()
+        assert exchange.got(2) == [["now@example.org"]]
+
+    def test_a_domain_that_takes_nothing_is_asked_once_for_all_messages(self, exchange):
+        for number in (2, 3, 4):
+            exchange.host(number).refuse("MAIL FROM", "452 4.3.1 no space")
+        for number in range(12):
+            exchange.send(f"u{number}@example.org")
+        exchange.run()
+        assert len(exchange.recipients()) == 12
+        assert sum(host.connections for host in exchange.hosts.values()) <= 6
+
+    def test_a_host_without_an_address_is_no_reason_to_give_up(self, exchange):
+        exchange.names.add("half.test. 300 MX 10 gone.test.\nhalf.test. 300 MX 20 mx2.test.\nhalf.test. 300 MX 30 lost.test.")
+        exchange.port = exchange.host(9).port
+        exchange.send("bob@half.test")
+        exchange.run()
+        assert "Connection refused" in exchange.recipients()["bob@half.test"]["last_error"]
+        exchange.host(2)
+        exchange.run()
+        assert exchange.got(2) == [["bob@half.test"]]
 
 
 class TestResolver:
