@@ -65,7 +65,7 @@ class Envelope:
         "version",
     )
 
-    def __init__(self, id: str, sender: str, recipients: list[Recipient], accepted_at: float) -> None:  # noqa: A002 the field's name
+    def __init__(self, id: str, sender: str, recipients: list[Recipient], accepted_at: float) -> None:
         self.version = VERSION
         self.id = id
         self.sender = sender

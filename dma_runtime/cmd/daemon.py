@@ -117,7 +117,7 @@ def _attempt(config: Config, log: MailLog, goal: Goal, *, debug: bool) -> bool:
         # It left between our two questions: the lock is free now.
 
 
-def change(config: Config, log: MailLog, verb: str, id: str) -> dict[str, object]:  # noqa: A002 the field's name
+def change(config: Config, log: MailLog, verb: str, id: str) -> dict[str, object]:
     """One of the operator's verbs (hold, release, remove) on one message: {"ok": true} or {"error": TEXT}."""
     spool = Spool(config.SPOOLDIR)
     spool.prepare(own_only=config.user_mode)

@@ -101,7 +101,7 @@ def _read_rows(spool: Spool, config: Config) -> list[listing.Row]:
         ids = spool.ids()
     except FileNotFoundError:
         return []  # nothing was ever queued
-    for id in ids:  # noqa: A001 the field's name
+    for id in ids:
         try:
             envelope = spool.read(id)
             found.append(listing.row(envelope, fold(envelope, ledger.events(id)), config, down, now))
@@ -209,7 +209,7 @@ def _retry(spool: Spool, config: Config, options: argparse.Namespace) -> int:
 def _change(_spool: Spool, config: Config, options: argparse.Namespace) -> int:
     from dma_runtime.cmd.daemon import change  # asyncio and what comes with it, only where something is changed
 
-    answers = [{"id": id, **change(config.sound(), MailLog(), options.verb, id)} for id in options.id]  # noqa: A001
+    answers = [{"id": id, **change(config.sound(), MailLog(), options.verb, id)} for id in options.id]
     if options.json:
         print(json.dumps(answers, indent=1))
     for answer in answers:

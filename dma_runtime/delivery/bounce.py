@@ -53,7 +53,7 @@ class Returned:
 
     __slots__ = ("dropped", "events", "id", "why")
 
-    def __init__(self, events: list[Event], *, id: str = "", dropped: str = "", why: str = "") -> None:  # noqa: A002
+    def __init__(self, events: list[Event], *, id: str = "", dropped: str = "", why: str = "") -> None:
         self.events = events
         self.id = id
         self.dropped = dropped
@@ -82,7 +82,7 @@ class Reports:
         self._resolver = resolver or _resolver
         self._now = now
 
-    def spool(self, envelope: Envelope, state: State, failures: list[tuple[int, Outcome]]) -> Returned:  # noqa: ARG002
+    def spool(self, envelope: Envelope, state: State, failures: list[tuple[int, Outcome]]) -> Returned:
         """Tell about `failures`, pairs (index of the recipient, its final outcome). See the module's docstring."""
         moment = self._now()
         events = [attempt_event(outcome, [index], moment) for index, outcome in failures]

@@ -31,7 +31,7 @@ class Job:
 
     def __init__(
         self,
-        id: str,  # noqa: A002 the envelope's name for it
+        id: str,
         sender: str,
         recipients: list[str],
         size: int,

@@ -81,7 +81,7 @@ def mailq(rows: list[Row]) -> bytes:
     return b"--\n".join(out) or b"Mail queue is empty\n"
 
 
-def broken_row(id: str, problem: str) -> Row:  # noqa: A002 the field's name
+def broken_row(id: str, problem: str) -> Row:
     """A message whose file cannot be trusted."""
     return {
         "id": id,

@@ -41,7 +41,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def deliver(
     spool: Spool,
-    id: str,  # noqa: A002 the field's name
+    id: str,
     recipient: Recipient,
     config: Config,
     *,
@@ -76,7 +76,7 @@ def deliver(
         stored.close()
 
 
-def _hand_on(program: str, spool: Spool, id: str, account: str) -> Outcome:  # noqa: A002 the field's name
+def _hand_on(program: str, spool: Spool, id: str, account: str) -> Outcome:
     """The recipient is somebody else of this machine: the system's own mail agent may write that mailbox."""
     stored = spool.open(id)
     try:

@@ -83,7 +83,7 @@ class _Waiter:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.had("")
 
-    def had(self, id: str) -> None:  # noqa: A002 the field's name
+    def had(self, id: str) -> None:
         self.ids.discard(id)
         if not self.ids and not self.done.done():
             self.done.set_result(None)
@@ -268,7 +268,7 @@ class Owner:
             self.log.warning(f"left by C dma and not taken over: {problem}")
 
     def _note_broken(self) -> None:
-        for id, problem in self.queue.broken.items():  # noqa: A001 the field's name
+        for id, problem in self.queue.broken.items():
             self.log.write(3, f"damaged message kept as failed: {problem}", id)
 
     # ------------------------------------------------------------ runs
@@ -282,7 +282,7 @@ class Owner:
         if goal.ids is None:
             wanted = list(self.queue.items.values())
         else:
-            wanted = [item for id in goal.ids if (item := self.queue.items.get(id)) is not None]  # noqa: A001
+            wanted = [item for id in goal.ids if (item := self.queue.items.get(id)) is not None]
         ids = set()
         for item in wanted:
             if goal.due_only and not (item.due is None or item.due <= now):
@@ -294,12 +294,12 @@ class Owner:
         self._ring()
         return waiter
 
-    def _had(self, id: str) -> None:  # noqa: A002 the field's name
+    def _had(self, id: str) -> None:
         for waiter in self._waiters:
             waiter.had(id)
         self._waiters = [waiter for waiter in self._waiters if not waiter.done.done()]
 
-    def take_in(self, id: str) -> None:  # noqa: A002 the field's name
+    def take_in(self, id: str) -> None:
         """A message was spooled."""
         self.queue.add(id)
         self._ring()
@@ -353,7 +353,7 @@ class Owner:
         rows = [listing.row(i.envelope, i.state, config, down, now, relay_map) for i in self.queue.items.values()]
         return rows + [listing.broken_row(*broken) for broken in self.queue.broken.items()]
 
-    async def _change(self, verb: str, id: str) -> dict[str, object]:  # noqa: A002 the field's name
+    async def _change(self, verb: str, id: str) -> dict[str, object]:
         """One of the operator's verbs on one message."""
         self.queue.load()
         item = self.queue.items.get(id)

@@ -70,7 +70,7 @@ class Queue:
         """Take in every message of the spool that is not known yet; returns those."""
         return [item for one in self.spool.ids() if (item := self.add(one)) is not None]
 
-    def add(self, id: str) -> Item | None:  # noqa: A002 the field's name
+    def add(self, id: str) -> Item | None:
         """Take in one message; None when it is known, gone or damaged."""
         if id in self.items or id in self.broken:
             return None
@@ -109,7 +109,7 @@ class Queue:
     def take(self, now: float) -> Item | None:
         """The next item that is due, removed from the schedule."""
         while self._heap and self._heap[0][0] <= now:
-            due, _, id = heapq.heappop(self._heap)  # noqa: A001 the field's name
+            due, _, id = heapq.heappop(self._heap)
             item = self.items.get(id)
             if item is not None and item.due == due and item.round is None:
                 item.due = None
@@ -119,7 +119,7 @@ class Queue:
     def next_due(self) -> float | None:
         """When the next item is due."""
         while self._heap:
-            due, _, id = self._heap[0]  # noqa: A001 the field's name
+            due, _, id = self._heap[0]
             item = self.items.get(id)
             if item is not None and item.due == due:
                 return due

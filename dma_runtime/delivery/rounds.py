@@ -227,7 +227,7 @@ class Rounds:
         self.without_network = self.without_network + 1 if outcome.scope == MACHINE else 0
 
     def _next(
-        self, item: Item, round: Round, outcome: Outcome, index: int, now: float, relay: Relay | None  # noqa: A002 its name
+        self, item: Item, round: Round, outcome: Outcome, index: int, now: float, relay: Relay | None
     ) -> tuple[float | None, float]:
         """(time of the next attempt, its back-off); (None, 0) when there is none."""
         if outcome.kind != DEFERRED:
@@ -255,7 +255,7 @@ class Rounds:
                 item.round.waiting[index] = state.down_until
         self._part_is_back(item, item.round, [])
 
-    def _part_is_back(self, item: Item, round: Round, events: list[Event]) -> None:  # noqa: A002 its name
+    def _part_is_back(self, item: Item, round: Round, events: list[Event]) -> None:
         round.out -= 1
         failures: Pairs = []
         if round.out == 0:
@@ -267,7 +267,7 @@ class Rounds:
         elif round.out == 0 and round.steps == 0:
             self._over(item, round)
 
-    def _record(self, item: Item, round: Round, events: list[Event], failures: Pairs, *, last: bool) -> None:  # noqa: A002
+    def _record(self, item: Item, round: Round, events: list[Event], failures: Pairs, *, last: bool) -> None:
         round.steps += 1
         self.recorder.add(Step(item, events, failures, last))
 
@@ -300,7 +300,7 @@ class Rounds:
         self.log.write(ERR, f"{step.error}; tried again in {PAUSE:.0f}s", step.item.id)
         self._had(step.item.id)
 
-    def _over(self, item: Item, round: Round) -> None:  # noqa: A002 its name
+    def _over(self, item: Item, round: Round) -> None:
         """The round is over and the item stays: when is it due again?"""
         item.round = None
         state, now = item.state, self.now().wall

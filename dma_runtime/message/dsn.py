@@ -62,7 +62,7 @@ class Fate:
 
 def report(
     *,
-    id: str,  # noqa: A002 the field's name
+    id: str,
     to: str,
     original: Envelope,
     fates: list[Fate],

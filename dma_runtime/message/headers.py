@@ -188,7 +188,7 @@ class Facts:
         "sender", "stamp", "uid", "version", "warning",
     )  # fmt: skip
 
-    def __init__(self, *, id: str, sender: str, mailname: str, hostname: str, now: float, stamp: str) -> None:  # noqa: A002 the field's name
+    def __init__(self, *, id: str, sender: str, mailname: str, hostname: str, now: float, stamp: str) -> None:
         self.id = id
         self.sender = sender
         self.mailname = mailname

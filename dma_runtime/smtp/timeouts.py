@@ -15,7 +15,7 @@ class Timeouts:
         "starttls", "tls",
     )  # fmt: skip
 
-    def __init__(self, *, connect: float = 30, ceiling: float | None = None, resolve: float = 20, quit: float = 5) -> None:  # noqa: A002 the verb
+    def __init__(self, *, connect: float = 30, ceiling: float | None = None, resolve: float = 20, quit: float = 5) -> None:
         most = ceiling if ceiling is not None else 3600.0
         self.resolve = resolve  # getaddrinfo (hard-parts.md, Speaking SMTP)
         self.connect = connect

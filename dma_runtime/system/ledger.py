@@ -60,7 +60,7 @@ class Ledger:
 
     # ------------------------------------------------------------ reading
 
-    def events(self, id: str) -> list[Event]:  # noqa: A002 the field's name
+    def events(self, id: str) -> list[Event]:
         """What happened to the message, oldest first; [] without a log. Raises BrokenMessage, OSError."""
         if self._there is not None and id not in self._there:
             return []
@@ -75,7 +75,7 @@ class Ledger:
 
     # ------------------------------------------------------------ writing
 
-    def append(self, id: str, events: list[Event]) -> None:  # noqa: A002 the field's name
+    def append(self, id: str, events: list[Event]) -> None:
         """Write the events, all or none; they count from `sync` on.
 
         Raises OSError and BrokenMessage; nothing is written then.
@@ -99,7 +99,7 @@ class Ledger:
         self._open[id] = _Open(fd, good)
         self._sizes[id] = good + len(line)
 
-    def _cut(self, id: str, fd: int) -> int:  # noqa: A002 the field's name
+    def _cut(self, id: str, fd: int) -> int:
         """Cut the log behind its last good line and make that safe, if it was not seen to; returns its length."""
         known = self._sizes.get(id)
         if known is not None:
@@ -112,7 +112,7 @@ class Ledger:
             self.fs.fsync(fd)  # whoever wrote it may have died before: two lines at risk could look like damage
         return good
 
-    def _take_back(self, id: str, fd: int, good: int) -> None:  # noqa: A002 the field's name
+    def _take_back(self, id: str, fd: int, good: int) -> None:
         self._sizes.pop(id, None)  # the next append looks again
         try:
             self.fs.ftruncate(fd, good)
@@ -124,7 +124,7 @@ class Ledger:
         failed: list[str] = []
         cause: OSError | None = None
         begun: list[str] = []
-        for id in ids:  # noqa: A001 the field's name
+        for id in ids:
             entry = self._open.get(id)
             if entry is None:
                 continue
@@ -143,9 +143,9 @@ class Ledger:
             except OSError as error:
                 failed += begun
                 cause = cause or error
-        for id in failed:  # noqa: A001 the field's name
+        for id in failed:
             self._take_back(id, self._open[id].fd, self._open[id].good)
-        for id in ids:  # noqa: A001 the field's name
+        for id in ids:
             entry = self._open.pop(id, None)
             if entry is not None:
                 self.fs.close(entry.fd)
@@ -156,7 +156,7 @@ class Ledger:
 
     def bury(self, ids: list[str]) -> None:
         """Remove messages whose fate is synced (steps 3 to 5). Raises OSError; what is left is removed the next time."""
-        for id in ids:  # noqa: A001 the field's name
+        for id in ids:
             self._forget(id)
             try:
                 self.fs.unlink(f"{self.spool.queue}/{id}")
@@ -164,7 +164,7 @@ class Ledger:
                 pass
         # A log that went first would leave a message without its history: sent, and reported, again.
         sync_directory(self.fs, self.spool.queue)
-        for id in ids:  # noqa: A001 the field's name
+        for id in ids:
             if self._there is not None and id not in self._there:
                 continue
             try:
@@ -174,7 +174,7 @@ class Ledger:
             if self._there is not None:
                 self._there.discard(id)
 
-    def _forget(self, id: str) -> None:  # noqa: A002 the field's name
+    def _forget(self, id: str) -> None:
         self._sizes.pop(id, None)
         self._named.discard(id)
         entry = self._open.pop(id, None)
@@ -216,7 +216,7 @@ class Ledger:
 
     def close(self) -> None:
         """Let go of open logs; what was not synced may be lost."""
-        for id in list(self._open):  # noqa: A001 the field's name
+        for id in list(self._open):
             self._forget(id)
 
 

@@ -43,7 +43,7 @@ def deliver(path: str, chunks: Iterable[bytes], *, uid: int, name: str, fs: File
             fs.close(fd)
 
 
-def file_name(accepted_at: float, id: str, part: int, hostname: str) -> str:  # noqa: A002 the field's name
+def file_name(accepted_at: float, id: str, part: int, hostname: str) -> str:
     """A name in maildir(5)'s form, from what one delivery keeps through all its attempts: message and recipient number."""
     host = "".join(c if c.isascii() and (c.isalnum() or c in ".-_") else f"\\{ord(c):03o}" for c in hostname)
     return f"{int(accepted_at)}.{id}_{part}.{host or 'localhost'}"

@@ -97,12 +97,12 @@ class MailLog:
     def warning(self, text: str) -> None:
         self.write(WARNING, text)
 
-    def info(self, text: str, id: str = "") -> None:  # noqa: A002 the field's name
+    def info(self, text: str, id: str = "") -> None:
         self.write(INFO, text, id)
 
     # ------------------------------------------------------------ the hand
 
-    def write(self, priority: int, text: str, id: str = "") -> None:  # noqa: A002 the field's name
+    def write(self, priority: int, text: str, id: str = "") -> None:
         """Send one line; never raises, never waits."""
         ident = f"{self.tag}[{id}]" if id else self.tag
         line = shown(text, 2048)

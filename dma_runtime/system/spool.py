@@ -76,7 +76,7 @@ class Spool:
         self.fs = fs
         self.queue = path + "/queue"
         self.log = path + "/log"
-        self.tmp = path + "/tmp"  # noqa: S108 below SPOOLDIR
+        self.tmp = path + "/tmp"
 
     # ------------------------------------------------------------ making it
 
@@ -164,7 +164,7 @@ class Spool:
             raise cannot(error, self.path) from None
         return Draft(self, envelope, fd, name)
 
-    def _birth(self, id: str) -> tuple[int, str]:  # noqa: A002 the field's name
+    def _birth(self, id: str) -> tuple[int, str]:
         """(descriptor, path below tmp/ or "" for a file without a name)."""
         if O_TMPFILE:
             try:
@@ -187,7 +187,7 @@ class Spool:
             self.fs.unlink(name)
             raise
 
-    def _birth_with_name(self, id: str) -> tuple[int, str]:  # noqa: A002 the field's name
+    def _birth_with_name(self, id: str) -> tuple[int, str]:
         tries = 0
         while True:
             name = f"{self.tmp}/{id}.{tries}"
@@ -212,7 +212,7 @@ class Spool:
         """All messages, oldest first. Raises OSError."""
         return sorted(name for name in self.fs.listdir(self.queue) if is_id(name))
 
-    def holds(self, id: str) -> bool:  # noqa: A002 the field's name
+    def holds(self, id: str) -> bool:
         """Whether the queue has this message, whole or not; when it has, the name is durable now. Raises OSError."""
         try:
             self.fs.lstat(f"{self.queue}/{id}")
@@ -221,7 +221,7 @@ class Spool:
         sync_directory(self.fs, self.queue)  # who linked it may have died before this
         return True
 
-    def read(self, id: str) -> Envelope:  # noqa: A002 the field's name
+    def read(self, id: str) -> Envelope:
         """The envelope alone. Raises BrokenMessage, FileNotFoundError, OSError."""
         fd = self._open(id)
         try:
@@ -229,7 +229,7 @@ class Spool:
         finally:
             self.fs.close(fd)
 
-    def open(self, id: str, known: Envelope | None = None) -> StoredMessage:  # noqa: A002 the field's name
+    def open(self, id: str, known: Envelope | None = None) -> StoredMessage:
         """The message. Its envelope, when the caller has it, is not parsed again.
 
         Raises BrokenMessage (also when it is not whole), FileNotFoundError, OSError.
@@ -251,12 +251,12 @@ class Spool:
             raise
         return StoredMessage(self.fs, envelope, fd, offset)
 
-    def _open(self, id: str) -> int:  # noqa: A002 the field's name
+    def _open(self, id: str) -> int:
         if not is_id(id):
             raise FileNotFoundError(errno.ENOENT, "No such message", id)
         return self.fs.open(f"{self.queue}/{id}", os.O_RDONLY | os.O_NOFOLLOW)
 
-    def _envelope(self, fd: int, id: str, data: bytes, known: Envelope | None = None) -> tuple[Envelope, int]:  # noqa: A002
+    def _envelope(self, fd: int, id: str, data: bytes, known: Envelope | None = None) -> tuple[Envelope, int]:
         """(envelope, offset of the message). `data`: what the file begins with."""
         end = data.find(b"\n")
         if known is not None and end >= 0 and data.startswith(beginning(known)):

@@ -1,5 +1,5 @@
 """The attempt log: what is synced stays, what is torn is cut, what is damaged is said."""
-# ruff: noqa: A001, A002  `id` is the field's name
+
 
 import errno
 import os

@@ -1,5 +1,5 @@
 """Birth and reading of messages on the real file system; the faults are in tests/faults."""
-# ruff: noqa: A001, A002  `id` is the field's name
+
 
 import errno
 import os
