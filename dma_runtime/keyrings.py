@@ -45,5 +45,10 @@ def credential(host: str, login: str) -> str:
 
     systemd refuses a colon, a slash and more in such names.
     """
-    raw = f"{host.lower().rstrip('.')}.{login}".encode("utf-8", "surrogateescape")
-    return "dma." + "".join(chr(byte) if byte in _PLAIN else f"_{byte:02X}" for byte in raw)
+    return "dma." + escaped(f"{host.lower().rstrip('.')}.{login}")
+
+
+def escaped(text: str) -> str:
+    """`text` with every byte outside [A-Za-z0-9.@+-] as `_XX`, as in the names of credentials."""
+    raw = text.encode("utf-8", "surrogateescape")
+    return "".join(chr(byte) if byte in _PLAIN else f"_{byte:02X}" for byte in raw)
