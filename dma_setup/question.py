@@ -14,7 +14,7 @@ from typing import Any
 
 from dma_runtime import config
 
-SECRET = "secret"
+SECRET = "secret"  # noqa: S105 the name of a type
 TYPES = ("text", "address", "recipient", "host", "port", "yesno", "choice", "fingerprint", SECRET, "path")
 
 

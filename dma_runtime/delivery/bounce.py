@@ -82,7 +82,7 @@ class Reports:
         self._resolver = resolver or _resolver
         self._now = now
 
-    def spool(self, envelope: Envelope, state: State, failures: list[tuple[int, Outcome]]) -> Returned:
+    def spool(self, envelope: Envelope, state: State, failures: list[tuple[int, Outcome]]) -> Returned:  # noqa: ARG002 what was before decides nothing here yet
         """Tell about `failures`, pairs (index of the recipient, its final outcome). See the module's docstring."""
         moment = self._now()
         events = [attempt_event(outcome, [index], moment) for index, outcome in failures]

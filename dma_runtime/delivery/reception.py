@@ -394,7 +394,7 @@ class Reception:
             return telling.lines(standing, time.time())
         return ["mail may be delayed: something keeps it from leaving this machine; root sees what with `mailq'"]
 
-    async def _list(self, client: Client, asked: Request) -> bytes:
+    async def _list(self, client: Client, asked: Request) -> bytes:  # noqa: ARG002 the same shape as the others
         await self._lines(client, self._standing(client))
         return await self._output(client, listing.mailq(self._rows(client)))
 

@@ -25,7 +25,7 @@ class Keyring(KeyringBackend):
     """Entries of pass(1). Methods raise the errors of keyring.errors, one line each."""
 
     @properties.classproperty
-    def priority(cls) -> float:  # a class property
+    def priority(cls) -> float:  # a class property  # noqa: N805  # a class property
         return -0.5
 
     def get_password(self, service: str, username: str) -> str | None:

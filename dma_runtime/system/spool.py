@@ -76,7 +76,7 @@ class Spool:
         self.fs = fs
         self.queue = path + "/queue"
         self.log = path + "/log"
-        self.tmp = path + "/tmp"
+        self.tmp = path + "/tmp"  # below SPOOLDIR
 
     # ------------------------------------------------------------ making it
 

@@ -19,7 +19,7 @@ STAMP = "Tue, 14 Nov 2023 22:13:20 +0000"
 
 def read(data, cut=1 << 20):
     chunks = iter([data[at : at + cut] for at in range(0, len(data), cut)])
-    more = lambda: next(chunks, b"")
+    more = lambda: next(chunks, b"")  # noqa: E731
     fields, body = headers.read(more)
     return fields, body + b"".join(chunks)
 
