@@ -135,10 +135,11 @@ class TestFallback:
     def test_a_new_list_is_used_for_what_waits(self, make, servers):
         agent = make()
         servers[0].refuse("connect", "421 4.3.2 not now")
-        agent.send("-D", "x@example.org")
+        agent.send("x@example.org")
+        agent.until(lambda: agent.files("log"), what="the deferral")
         agent.configure(f"INSECURE\nFALLBACK 127.0.0.1:{servers[1].port}")
-        agent.run("-q", "-D")
-        assert [message.login for message in servers[1].messages] == ["bob"]
+        agent.send("y@example.org")  # rings the owner
+        assert [message.login for message in servers[1].wait(2)] == ["bob", "bob"]
 
 
 class TestTls:
