@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 RUNTIME_LAYERS = [
     {
         *("errors", "outcome", "secret", "shown", "address", "envelope", "config", "authconf", "aliases", "history"),
-        *("keyrings", "frames", "request"),
+        *("keyrings", "frames", "request", "posting"),
     },
     {"policy", "smtp", "message"},
     {"system"},

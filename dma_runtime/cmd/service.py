@@ -61,8 +61,8 @@ def _limits() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def listen(path: str) -> socket.socket:
-    """The submission socket, bound at `path`, non-blocking, for everybody. Its directory is made if it is missing.
+def listen(path: str, mode: int = 0o666) -> socket.socket:
+    """A socket bound at `path`, non-blocking, for everybody. Its directory is made if it is missing.
 
     Raises DmaError: 75 when somebody listens there, 73 when it cannot be made, 78 when root may not use the place."""
     directory, name = os.path.split(path)
@@ -79,7 +79,7 @@ def listen(path: str) -> socket.socket:
     try:
         there = f"/proc/self/fd/{place}/{name}"  # sun_path ends at 108 bytes
         _remove_stale(there, path)
-        os.fchmod(made.fileno(), 0o666)  # Linux: the mode bind() gives the name
+        os.fchmod(made.fileno(), mode)  # Linux: the mode bind() gives the name
         made.bind(there)
         made.listen(BACKLOG)
         made.setblocking(False)

@@ -20,6 +20,8 @@ import stat
 import time
 
 from dma_runtime.config import home_directory
+from dma_runtime.delivery import mailboxes
+from dma_runtime.delivery.mailboxes import posting_of
 from dma_runtime.message import mboxrd
 from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, Outcome
 from dma_runtime.system import identity, maildir, mbox, othermta
@@ -27,10 +29,11 @@ from dma_runtime.system.fs import REAL, FileSystem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from dma_runtime.config import Config
     from dma_runtime.envelope import Recipient
+    from dma_runtime.posting import Posting
     from dma_runtime.system.spool import Spool
     from dma_runtime.system.stored import StoredMessage
 
@@ -51,6 +54,8 @@ def deliver(
     fs: FileSystem = REAL,
 ) -> Outcome:
     """Deliver message `id` to the local `recipient`; `home` is that of the owner, by default the one of this process."""
+    if config.by_socket:
+        return mailboxes.deliver(spool, id, recipient, config)
     uid = os.geteuid()
     login = identity.login_name(uid, {})
     name = recipient.address.rpartition("@")[0] or recipient.address
@@ -65,15 +70,32 @@ def deliver(
         return Outcome(FAILED, text, status="5.7.1")
     if home is None:
         home = home_directory(uid, dict(os.environ))
-    kind, path = mailbox_of(account, home, maildrop)
-    if not path:
-        text = f"no mailbox to deliver to: {maildrop}/{account} can not be written and there is no home directory"
-        return Outcome(DEFERRED, text, status="4.2.1", tell=True, hint=f"make {maildrop}/{account}, owned by {account}")
     stored = spool.open(id)
     try:
-        return _store(stored, recipient, config, kind, path, uid, wait, fs)
+        letter = Letter(posting_of(stored.envelope, recipient, account, config), lambda: _chunks(stored))
+        return put(letter, home, uid=uid, maildrop=maildrop, wait=wait, fs=fs)
     finally:
         stored.close()
+
+
+class Letter:
+    """A message for one mailbox: what is known of it, and its bytes, given anew by each call of `chunks`."""
+
+    __slots__ = ("chunks", "posting")
+
+    def __init__(self, posting: Posting, chunks: Callable[[], Iterator[bytes]]) -> None:
+        self.posting = posting
+        self.chunks = chunks
+
+
+def put(letter: Letter, home: str, *, uid: int, maildrop: str, wait: float, fs: FileSystem = REAL) -> Outcome:
+    """Put it into the mailbox, as the user whose it is. Raises what the letter's bytes raise."""
+    login = letter.posting.login
+    kind, path = mailbox_of(login, home, maildrop)
+    if not path:
+        text = f"no mailbox to deliver to: {maildrop}/{login} can not be written and there is no home directory"
+        return Outcome(DEFERRED, text, status="4.2.1", tell=True, hint=f"make {maildrop}/{login}, owned by {login}")
+    return _store(letter, kind, path, uid, wait, fs)
 
 
 def _hand_on(program: str, spool: Spool, id: str, account: str) -> Outcome:
@@ -101,20 +123,14 @@ def mailbox_of(login: str, home: str, maildrop: str = MAILDROP) -> tuple[str, st
     return "maildir", f"{home}/Maildir" if home else ""
 
 
-def _store(
-    stored: StoredMessage, recipient: Recipient, config: Config, kind: str, path: str, uid: int, wait: float, fs: FileSystem
-) -> Outcome:
-    envelope = stored.envelope
-    mailname = identity.mail_name(config)
-    address = recipient.address if "@" in recipient.address else f"{recipient.address}@{mailname}"
+def _store(letter: Letter, kind: str, path: str, uid: int, wait: float, fs: FileSystem) -> Outcome:
+    posting = letter.posting
     try:
         if kind == "maildir":
-            part = next((i for i, r in enumerate(envelope.recipients) if r is recipient or r == recipient), 0)
-            name = maildir.file_name(envelope.accepted_at, envelope.id, part, identity.host_name())
-            maildir.deliver(path, _whole(envelope.sender, address, stored), uid=uid, name=name, fs=fs)
+            name = maildir.file_name(posting.accepted_at, posting.id, posting.part, identity.host_name())
+            maildir.deliver(path, _whole(letter), uid=uid, name=name, fs=fs)
         else:
-            when = time.localtime()
-            entry = mboxrd.mbox_entry(envelope.sender, address, when, _chunks(stored))
+            entry = mboxrd.mbox_entry(posting.sender, posting.address, time.localtime(), letter.chunks())
             mbox.append(path, entry, uid=uid, wait=wait, fs=fs)
     except mbox.MailboxBusy as busy:
         return Outcome(DEFERRED, str(busy), status="4.2.0")
@@ -126,9 +142,9 @@ def _store(
     return Outcome(DELIVERED, f"delivered to {path}", status="2.0.0")
 
 
-def _whole(sender: str, address: str, stored: StoredMessage) -> Iterator[bytes]:
-    yield mboxrd.trace(sender, address)
-    yield from _chunks(stored)
+def _whole(letter: Letter) -> Iterator[bytes]:
+    yield mboxrd.trace(letter.posting.sender, letter.posting.address)
+    yield from letter.chunks()
 
 
 def _chunks(stored: StoredMessage) -> Iterator[bytes]:

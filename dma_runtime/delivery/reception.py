@@ -244,9 +244,7 @@ class Reception:
         except (_Gone, OSError):
             pass
         except Exception as error:
-            self._owner.log.write(
-                ERR, f"internal error, please report it: {''.join(traceback.format_exception(error))[-1500:]}"
-            )
+            self._owner.log.write(ERR, f"internal error, please report it: {''.join(traceback.format_exception(error))[-1500:]}")
             try:
                 client.connection.send(frames.status(EX_TEMPFAIL, "internal error of the mail service; see its log"))
             except OSError:

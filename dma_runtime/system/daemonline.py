@@ -13,12 +13,12 @@ On the submit path: built-in modules only.
 
 from __future__ import annotations
 
-import os
 import time
 
 from dma_runtime import frames
 from dma_runtime.errors import EX_TEMPFAIL, DmaError
 from dma_runtime.shown import shown
+from dma_runtime.system import localsocket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,40 +82,17 @@ def converse(
 
 def connect(path: str) -> _socket.socket:
     """A connected socket. Raises NobodyListens, DmaError (75)."""
-    import _socket
-
-    deadline = time.monotonic() + LET_IN
-    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    directory = -1
     try:
-        name = path
-        if len(os.fsencode(path)) > 107:  # sun_path ends at 108 bytes
-            directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            name = f"/proc/self/fd/{directory}/{os.path.basename(path)}"
-        connection.settimeout(TAKEN)
-        while True:
-            try:
-                connection.connect(name)
-                return connection
-            except BlockingIOError:  # its backlog is full
-                if time.monotonic() > deadline:
-                    raise DmaError(f"the mail service at {path} is busy; try again later", EX_TEMPFAIL) from None
-                time.sleep(0.05)
+        return localsocket.connect(path, let_in=LET_IN, timeout=TAKEN)
     except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
-        connection.close()
         raise NobodyListens(
             f"no mail service listens at {path}; start it, or have a configuration of your own (`dma-setup --user')",
             EX_TEMPFAIL,
         ) from None
+    except BlockingIOError:
+        raise DmaError(f"the mail service at {path} is busy; try again later", EX_TEMPFAIL) from None
     except OSError as error:
-        connection.close()
         raise DmaError(f"can not use the mail service at {path}: {error.strerror or error}", EX_TEMPFAIL) from None
-    except BaseException:
-        connection.close()
-        raise
-    finally:
-        if directory >= 0:
-            os.close(directory)
 
 
 class _Conversation:

@@ -1,0 +1,246 @@
+"""The mailbox process: one append to one user's mailbox, or one read of one user's `.forward`, as that user.
+
+    dma-mailbox                  serves the connection on standard input (dma-mailbox@.service, Accept=yes)
+    dma-mailbox --listen PATH    without systemd: listens there, 0600 of the account dma, one process a connection
+
+It hears no network. It is root only until it knows whose mailbox it is; then it is that user for good, with group mail beside
+(the directory /var/mail is the group's) and no other group, and for a `.forward` without group mail too.
+
+- Only root and the account dma are served (SO_PEERCRED); anybody else is closed without a word, and logged.
+- What may be written is decided by `system.mbox` and `system.maildir`: no links, no FIFOs, one name, the recipient's own.
+- The message counts when its commit frame has come: otherwise what was written of it is cut off again.
+- 30 s of silence from the daemon, or 300 s in all, and the process ends; the mailbox is as it was.
+- A `.forward` is used when it and its directory are the user's or root's and nobody else may write them, 64 KB at most.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pwd
+import resource
+import signal
+import socket
+import stat
+import sys
+
+from dma_runtime import __version__, frames, posting
+from dma_runtime.delivery.local import MAILDROP, Letter, put
+from dma_runtime.errors import DmaError
+from dma_runtime.outcome import FAILED, Outcome
+from dma_runtime.posting import FORWARD, Posting
+from dma_runtime.system import localsocket, mbox, privilege
+from dma_runtime.system.maillog import ERR, WARNING, MailLog
+from dma_runtime.system.spool import is_id
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SILENCE = 30.0  # seconds
+ALL = 300  # seconds
+GROUP = "mail"
+LARGEST_FORWARD = 1 << 16 >> 1  # bytes; its JSON fits a frame
+_PIECE = 65536
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="dma-mailbox", description="Put one message into one mailbox.")
+    parser.add_argument("--listen", metavar="PATH", help="listen there instead of serving standard input")
+    parser.add_argument("--version", action="version", version=f"dma {__version__}")
+    options = parser.parse_args(argv)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.umask(0o077)
+    os.chdir("/")
+    log = MailLog()
+    try:
+        if options.listen:
+            listen(options.listen, log)
+        connection = socket.socket(fileno=os.dup(0))
+        return serve(connection, log)
+    except DmaError as error:
+        print(f"dma-mailbox: {error.text}", file=sys.stderr)
+        return error.status
+    except OSError as error:
+        print(f"dma-mailbox: {error.strerror or error}: {error.filename or 'standard input'}", file=sys.stderr)
+        return 75
+
+
+def listen(path: str, log: MailLog) -> None:
+    """Serve each connection in a process of its own. Returns only in those, never in the listener, with standard input
+    replaced by the connection. Raises DmaError, OSError."""
+    from dma_runtime.cmd import service
+
+    bell = service.listen(path, mode=0o600)
+    if os.getuid() == 0:
+        account = privilege.account()
+        os.chown(path, account.uid, account.gid)  # connecting needs the right to write
+    bell.setblocking(True)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    log.info(f"mailbox process listens at {path}")
+    while True:
+        connection, _ = bell.accept()
+        if os.fork() == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            bell.close()
+            os.dup2(connection.fileno(), 0)
+            connection.close()
+            return
+        connection.close()
+
+
+# ---------------------------------------------------------------- one conversation
+
+
+def serve(connection: socket.socket, log: MailLog) -> int:
+    """Serve one connection. Returns the exit status: 0 when an answer was given."""
+    if not _may_ask(connection, log):
+        return 77
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.alarm(ALL)
+    connection.settimeout(SILENCE)
+    heard = _Hearing(connection)
+    try:
+        answer = _answer(heard)
+        signal.alarm(0)  # what was done is done
+        connection.sendall(answer)
+        return 0
+    except frames.BadFrame as bad:
+        log.write(ERR, f"mailbox process: the daemon does not speak our protocol: {bad}")
+    except (OSError, _TooLong) as problem:
+        log.write(WARNING, f"mailbox process: gave up: {problem}")
+    return 75
+
+
+def _may_ask(connection: socket.socket, log: MailLog) -> bool:
+    uid = localsocket.peer_uid(connection)
+    allowed = {0, os.getuid()}
+    if os.getuid() == 0:
+        allowed.add(privilege.account().uid)
+    if uid not in allowed:
+        log.write(WARNING, f"mailbox process: uid {uid} asked and was not answered")
+    return uid in allowed
+
+
+class _TooLong(Exception):
+    """All the time there is has passed."""
+
+
+def _too_long(_number: int, _frame: object) -> None:
+    raise _TooLong(f"not done within {ALL} s")
+
+
+class _Hearing:
+    """What the daemon sends, frame by frame."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._parser = frames.Parser()
+        self._heard: list[tuple[bytes, bytes]] = []
+
+    def frame(self) -> tuple[bytes, bytes]:
+        """Raises OSError at the end of the connection or after SILENCE, BadFrame."""
+        while not self._heard:
+            data = self._connection.recv(_PIECE)
+            if not data:
+                raise ConnectionError("the daemon went away before the end of the message")
+            self._heard = list(self._parser.feed(data))
+        return self._heard.pop(0)
+
+    def message(self) -> Iterator[bytes]:
+        """The message, to its commit."""
+        body = frames.Body()
+        while True:
+            data = body.take(*self.frame())
+            if body.whole:
+                return
+            yield data
+
+
+def _answer(heard: _Hearing) -> bytes:
+    kind, payload = heard.frame()
+    if kind != frames.HEADER:
+        raise frames.BadFrame(f"a frame {kind.decode()} before the request")
+    asked = posting.decode(payload)
+    try:
+        entry = pwd.getpwnam(asked.login)
+    except (KeyError, ValueError, UnicodeError):
+        return _refused(asked, Outcome(FAILED, f"there is no user {asked.login} here", status="5.1.1"))
+    if asked.do == FORWARD:
+        become(entry, with_mail=False)
+        return _forward(entry)
+    if not is_id(asked.id) or asked.part < 0:
+        raise frames.BadFrame("a message without an id")
+    become(entry, with_mail=True)
+    letter = Letter(asked, heard.message)
+    return posting.encode_outcome(put(letter, entry.pw_dir, uid=entry.pw_uid, maildrop=MAILDROP, wait=mbox.WAIT))
+
+
+def _refused(asked: Posting, outcome: Outcome) -> bytes:
+    return posting.encode_forward(None) if asked.do == FORWARD else posting.encode_outcome(outcome)
+
+
+def become(entry: pwd.struct_passwd, *, with_mail: bool) -> None:
+    """Be this user for good, for a mailbox with group mail beside. Raises PermissionError when we may not."""
+    uid, gid = entry.pw_uid, entry.pw_gid
+    if os.getuid() != 0:
+        if uid != os.getuid():
+            raise PermissionError(1, f"started as uid {os.getuid()}, can not be {entry.pw_name}")
+        return
+    os.setgroups([])
+    os.setresgid(gid, _mail_group(gid) if with_mail else gid, gid)
+    os.setresuid(uid, uid, uid)
+    if os.getresuid() != (uid, uid, uid) or os.getgroups():
+        raise PermissionError(1, f"could not become {entry.pw_name} wholly")
+
+
+def _mail_group(otherwise: int) -> int:
+    import grp
+
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return otherwise
+
+
+# ---------------------------------------------------------------- .forward
+
+
+def _forward(entry: pwd.struct_passwd) -> bytes:
+    """The result frame; we are the user by now."""
+    path = f"{entry.pw_dir}/.forward"
+    try:
+        text, unsafe = read_forward(path, entry.pw_uid)
+    except (FileNotFoundError, NotADirectoryError):
+        return posting.encode_forward(None)
+    except OSError as error:
+        return posting.encode_forward(None, f"{path}: {error.strerror}")
+    return posting.encode_forward(text, unsafe)
+
+
+def read_forward(path: str, uid: int) -> tuple[str | None, str]:
+    """(text, "") or (None, why it is not used). Raises OSError."""
+    home = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        found = os.fstat(home)
+        if found.st_uid not in (uid, 0) or found.st_mode & 0o022:
+            return None, f"{path}: its directory is another's, or can be written by others"
+        name = os.path.basename(path)
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=home)
+    finally:
+        os.close(home)
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+            return None, f"{path} is not a regular file with one name"
+        if found.st_uid not in (uid, 0) or found.st_mode & 0o022:
+            return None, f"{path} is another's, or can be written by others"
+        if found.st_size > LARGEST_FORWARD:
+            return None, f"{path} is larger than {LARGEST_FORWARD} bytes"
+        return os.read(fd, LARGEST_FORWARD).decode("utf-8", "surrogateescape"), ""
+    finally:
+        os.close(fd)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

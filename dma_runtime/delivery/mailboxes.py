@@ -1,0 +1,126 @@
+"""Local delivery in system mode: the message is given to the mailbox process, which may write that mailbox.
+
+One connection to `mailbox.sock`, beside the submission socket, is one process and one append (`cmd.mailbox`). What it says is
+the outcome. A socket that is not there, a process that ends without an answer: DEFERRED, and the operator is told.
+The listener must be root's or ours: nobody else is given mail.
+
+Blocks, and belongs into a worker thread. Raises what the spool raises for the message itself.
+"""
+
+from __future__ import annotations
+
+import os
+
+from dma_runtime import frames, posting
+from dma_runtime.outcome import DEFERRED, Outcome
+from dma_runtime.posting import Posting
+from dma_runtime.shown import shown
+from dma_runtime.system import identity, localsocket
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+
+    from dma_runtime.config import Config
+    from dma_runtime.envelope import Envelope, Recipient
+    from dma_runtime.system.spool import Spool
+    from dma_runtime.system.stored import StoredMessage
+
+NAME = "mailbox.sock"
+LET_IN = 30.0  # seconds to be let in
+WAIT = 120.0  # seconds for a piece to be taken, and for the answer; it may wait 30 s for the mailbox's lock
+_HINT = "see `systemctl status dma-mailbox.socket' and the log"
+
+
+def socket_path(config: Config) -> str:
+    """Where the mailbox process is reached."""
+    return f"{os.path.dirname(config.SOCKET)}/{NAME}"
+
+
+def deliver(spool: Spool, id: str, recipient: Recipient, config: Config) -> Outcome:
+    """Have message `id` put into the mailbox of the local `recipient`."""
+    name = recipient.address.rpartition("@")[0] or recipient.address
+    stored = spool.open(id)
+    try:
+        asked = posting_of(stored.envelope, recipient, identity.account(name) or name, config)
+        return posting.decode_outcome(_ask(config, asked, stored))
+    except frames.BadFrame as bad:
+        return _deferred(f"the mailbox process does not speak our protocol: {bad}")
+    except _Unreachable as problem:
+        return _deferred(str(problem))
+    finally:
+        stored.close()
+
+
+def forward_of(login: str, config: Config) -> tuple[str | None, str]:
+    """(the text of the user's .forward or None, why it is not used or ""). Raises OSError when nobody can say."""
+    try:
+        return posting.decode_forward(_ask(config, Posting(posting.FORWARD, login), None))
+    except (frames.BadFrame, _Unreachable) as problem:
+        raise OSError(str(problem)) from None
+
+
+def posting_of(envelope: Envelope, recipient: Recipient, login: str, config: Config) -> Posting:
+    """What the mailbox of `login` is told of the message."""
+    asked = Posting(posting.APPEND, login)
+    asked.sender = envelope.sender
+    name = recipient.address
+    asked.address = name if "@" in name else f"{name}@{identity.mail_name(config)}"
+    asked.id = envelope.id
+    asked.accepted_at = envelope.accepted_at
+    asked.part = next((i for i, r in enumerate(envelope.recipients) if r is recipient or r == recipient), 0)
+    return asked
+
+
+class _Unreachable(Exception):
+    """No mailbox process, or none that answers."""
+
+
+def _connected(config: Config) -> _socket.socket:
+    path = socket_path(config)
+    try:
+        connection = localsocket.connect(path, let_in=LET_IN, timeout=WAIT)
+    except OSError as error:
+        raise _Unreachable(f"no mailbox process at {path}: {error.strerror or error}") from None
+    uid = localsocket.peer_uid(connection)
+    if uid not in (0, os.geteuid()):
+        connection.close()
+        raise _Unreachable(f"uid {uid} listens at {path}, neither root nor we")
+    return connection
+
+
+def _ask(config: Config, asked: Posting, stored: StoredMessage | None) -> bytes:
+    """The payload of the result. Raises _Unreachable, BadFrame."""
+    connection = _connected(config)
+    try:
+        try:
+            _send(connection, asked, stored)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it may have answered before it went
+        parser = frames.Parser()
+        while data := connection.recv(65536):
+            for kind, payload in parser.feed(data):
+                if kind == frames.RESULT:
+                    return payload
+    except ConnectionResetError:
+        pass
+    except OSError as error:
+        raise _Unreachable(f"the mailbox process does not answer: {shown(str(error), 100)}") from None
+    finally:
+        connection.close()
+    raise _Unreachable("the mailbox process ended without an answer")
+
+
+def _send(connection: _socket.socket, asked: Posting, stored: StoredMessage | None) -> None:
+    connection.sendall(posting.encode(asked))
+    if stored is None:
+        return
+    at = 0
+    while chunk := stored.pread(frames.CHUNK, at):
+        connection.sendall(frames.frame(frames.DATA, chunk))
+        at += len(chunk)
+    connection.sendall(frames.frame(frames.COMMIT, b"%d" % at))
+
+
+def _deferred(text: str) -> Outcome:
+    return Outcome(DEFERRED, text, status="4.3.0", tell=True, hint=_HINT)
