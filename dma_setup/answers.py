@@ -181,11 +181,7 @@ def collect(recipe: Recipe, given: Given, sources: Sources, context: Callable[[A
         answers.values[question.id] = ""
         if not applies(question, values):
             del answers.values[question.id]
-            if (
-                question.id in given.values
-                and not question.is_secret
-                and (reason := _refusal(question, given.values[question.id]))
-            ):
+            if question.id in given.values and not question.is_secret and (reason := _refusal(question, given.values[question.id])):
                 wrong.append(Wrong(question, question.id, reason))
             continue
         if question.id not in given.values:

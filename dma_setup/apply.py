@@ -112,9 +112,7 @@ def run(plan: Plan, journal: Journal, system: System, prove: Callable[[], None] 
 def _undone(begun: list[tuple[int, Change]], details: list[str]) -> str:
     if details:
         return "not everything could be put back:"
-    return (
-        "everything is as it was before" if len(begun) <= 1 else f"the {len(begun) - 1} changes made before were taken back"
-    )
+    return "everything is as it was before" if len(begun) <= 1 else f"the {len(begun) - 1} changes made before were taken back"
 
 
 def _take_back(begun: list[tuple[int, Change]], journal: Journal, system: System) -> list[str]:

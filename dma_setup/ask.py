@@ -67,7 +67,6 @@ class Terminal(Driver):
     """A person. What was given beforehand is not asked."""
 
     guided = True
-    confirms = True
 
     def __init__(self, given: Given, sources: Sources, report: Report) -> None:
         self._given = given
@@ -75,11 +74,7 @@ class Terminal(Driver):
         self._report = report
 
     def collect(self, recipe: Recipe, context: Context) -> Answers:
-        wrong = [
-            Wrong(None, name, "is no question of this recipe")
-            for name in self._given.values
-            if recipe.question(name) is None
-        ]
+        wrong = [Wrong(None, name, "is no question of this recipe") for name in self._given.values if recipe.question(name) is None]
         if wrong:
             raise given_answers.incomplete([], wrong, self._given)
         answers = Answers()

@@ -66,9 +66,7 @@ class Journal(Keeper):
             except FileExistsError:
                 continue
             journal = cls(folder, vault)
-            journal.note(
-                {"begin": {"version": VERSION, "recipe": recipe, "mode": place.mode, "root": place.root, "at": now}}
-            )
+            journal.note({"begin": {"version": VERSION, "recipe": recipe, "mode": place.mode, "root": place.root, "at": now}})
             _sync_folder(base)
             return journal
         raise SetupError(f"{base}: too many journals of one second")

@@ -14,9 +14,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--user", action="store_true", help="only me: files in my home, no daemon; the default when not root")
     which.add_argument("--system", action="store_true", help="this machine; the default for root")
-    parser.add_argument(
-        "--root", metavar="DIR", default="", help="every absolute path lies below DIR; no service is started"
-    )
+    parser.add_argument("--root", metavar="DIR", default="", help="every absolute path lies below DIR; no service is started")
 
 
 def place(given: argparse.Namespace, words: str, *, guided: bool = False) -> Place:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 
-from dma_runtime import keyrings
+from dma_runtime import authconf, keyrings
 from dma_runtime.secret import Secret
 from dma_runtime.system.ownership import ring
 from dma_runtime.system.spool import Spool
 from dma_setup import apply, plan, verify
+from dma_setup import present as presents
 from dma_setup.apply import Applied
 from dma_setup.changes import Change
 from dma_setup.changes.path import HIDE_ALL
@@ -23,7 +24,7 @@ from dma_setup.place import Place
 from dma_setup.present import Present
 from dma_setup.relay import Relay
 from dma_setup.secret import TYPED, SecretAnswer
-from dma_setup.stores import NAMES
+from dma_setup.stores import NAMES, Stores
 from dma_setup.system import System
 from dma_setup.verbs import login, secret, settings
 from dma_setup.verbs.secret import AS_REFERENCE, IN_FILE, file_path
@@ -46,7 +47,7 @@ def change(place: Place, system: System, present: Present, new: Secret, keyring:
     if target == AS_REFERENCE or not target:
         where = repr(present.login.reference) if present.login is not None else "auth.conf"
         raise SetupError(f"the password comes from {where}; change it there, or say --keyring file or another one")
-    view = View(place, system, {}, {}, SecretAnswer(TYPED, "", new), {"keyring": target})
+    view = View(place, system, {"keyring_now": present.keyring}, {}, SecretAnswer(TYPED, "", new), {"keyring": target})
     for made in secret.plan({"keyring": target, "service": f"dma:{relay.host}", "user": relay.login}, view):
         view.add(made)
     for made in login.plan({"path": place.auth_conf, "host": relay.host, "user": relay.login}, view):
@@ -70,30 +71,48 @@ def remove(place: Place, system: System, present: Present) -> Applied:
 
 def _removal(place: Place, view: View, present: Present, relay: Relay) -> Change:
     if present.keyring == IN_FILE:
-        return view.path_change(
-            file_path(place, relay.host, relay.login), None, f"password for {relay.login}", hides=HIDE_ALL
-        )
+        return view.path_change(file_path(place, relay.host, relay.login), None, f"password for {relay.login}", hides=HIDE_ALL)
     if present.keyring not in NAMES:
         raise SetupError("the password is not kept by dma-setup; take it away where it is")
     service = keyrings.service(relay.host)
     before = view.stored(present.keyring, service, relay.login)
     kept_as = f"dma-setup:before:{relay.host}:{os.urandom(4).hex()}" if before is not None else ""
     says = f"password for {relay.login}"
-    return SecretChange(
-        present.keyring, service, relay.login, before, None, f"{present.keyring} {service}", says, kept_as=kept_as
-    )
+    return SecretChange(present.keyring, service, relay.login, before, None, f"{present.keyring} {service}", says, kept_as=kept_as)
 
 
-def check(present: Present) -> Secret:
-    """The password as the runtime reads it. Raises SetupError with its hint."""
+def check(present: Present, place: Place) -> Secret:
+    """The password as the runtime reads it (below --root: as it will). Raises SetupError with its hint."""
     from dma_runtime.system import secrets
 
     signed_on(present)
-    assert present.login is not None
+    found = present.login
+    assert found is not None
+    if found.reference.kind == authconf.FILE:
+        found.reference.value = Secret(place.at(found.reference.value.reveal()))
     try:
-        return asyncio.run(secrets.read(present.login, present.config))
+        return asyncio.run(secrets.read(found, present.config))
     except secrets.SecretUnreadable as problem:
         raise SetupError(problem.text, details=[problem.hint]) from None
+
+
+def stored(place: Place, system: System, relay: Relay, keyring: str) -> tuple[Secret | None, str]:
+    """The password kept already for (relay, login), wherever auth.conf leads, else in `keyring`; or None and why."""
+    nothing = f"no password for {relay.login} at {relay.host} is stored here"
+    try:
+        found = presents.read(place, system)
+        login_now = found.login
+        if login_now is not None and (login_now.user, login_now.host) == (relay.login, relay.host):
+            return check(found, place), ""
+    except SetupError as problem:
+        nothing = f"{nothing} ({problem.text})"
+    if keyring in NAMES:
+        try:
+            entry = Stores(system).get(keyring, keyrings.service(relay.host), relay.login)
+        except SetupError as problem:
+            return None, f"{nothing} ({problem.text})"
+        return entry, "" if entry is not None else nothing
+    return None, nothing
 
 
 def tell_owner(place: Place) -> bool:

@@ -119,9 +119,7 @@ def by_host(host: str) -> Recipe | None:
 def load(path: str) -> Recipe:
     """The recipe in the file `path`."""
     data = _open(path)
-    top = _mapping(
-        data, ("recipe", "summary", "about", "provider", "relay", "limits", "pattern", "questions", "steps", "refusals")
-    )
+    top = _mapping(data, ("recipe", "summary", "about", "provider", "relay", "limits", "pattern", "questions", "steps", "refusals"))
     name = _text(data, "recipe", required=True)
     if name != os.path.basename(path).removesuffix(".yml"):
         raise data.problem(f"recipe says {name}, but the file is {os.path.basename(path)}", "recipe")
@@ -311,9 +309,7 @@ def _defaults(data: Data, *here: object) -> tuple[Default, ...]:
     found = []
     for at in range(len(value)):
         _mapping(data, ("value", "says"), *here, "default", at)
-        found.append(
-            Default(_text(data, *here, "default", at, "value", required=True), _text(data, *here, "default", at, "says"))
-        )
+        found.append(Default(_text(data, *here, "default", at, "value", required=True), _text(data, *here, "default", at, "says")))
     return tuple(found)
 
 

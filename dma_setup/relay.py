@@ -62,9 +62,7 @@ def candidates(recipe: Recipe, values: Mapping[str, Any], now: config.Config | N
     user = render.text(recipe.relay.login, known)
     wanted = render.text(recipe.relay.tls, known)
     if user and wanted in (NONE, OPPORTUNISTIC):
-        raise SetupError(
-            f"a password is never sent over a connection that may not be encrypted: tls: {wanted} needs no login"
-        )
+        raise SetupError(f"a password is never sent over a connection that may not be encrypted: tls: {wanted} needs no login")
     present = now.SMARTHOST if now is not None else None
     if now is not None and present is not None and present.name == host.name:
         used = str(present.port or now.PORT)

@@ -36,9 +36,7 @@ def _codeset(environ: Mapping[str, str]) -> str:
 
 
 class Report:
-    def __init__(
-        self, out: IO[str], errors: IO[str], *, as_json: bool = False, environ: dict[str, str] | None = None
-    ) -> None:
+    def __init__(self, out: IO[str], errors: IO[str], *, as_json: bool = False, environ: dict[str, str] | None = None) -> None:
         environ = dict(os.environ) if environ is None else environ
         self._out = out
         self._prose = errors if as_json else out

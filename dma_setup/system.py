@@ -164,9 +164,7 @@ class System:
     def _own(fd: int, entry: Entry) -> None:
         if (entry.uid, entry.gid) != (-1, -1):
             found = os.fstat(fd)
-            wanted = tuple(
-                want if want >= 0 else have for want, have in ((entry.uid, found.st_uid), (entry.gid, found.st_gid))
-            )
+            wanted = tuple(want if want >= 0 else have for want, have in ((entry.uid, found.st_uid), (entry.gid, found.st_gid)))
             if wanted != (found.st_uid, found.st_gid):
                 os.fchown(fd, *wanted)
 

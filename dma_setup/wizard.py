@@ -6,7 +6,6 @@ the recipe and only the question it names is asked again, three attempts in all.
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from collections.abc import Callable
@@ -16,14 +15,15 @@ from typing import Any
 from dma_runtime import __version__, config
 from dma_runtime.outcome import Outcome
 from dma_setup import apply as applying
+from dma_setup import journal as journals
+from dma_setup import password, verify, yamlfile
 from dma_setup import plan as plans
 from dma_setup import prove as proving
 from dma_setup import relay as relays
-from dma_setup import verify, yamlfile
-from dma_setup.answers import Answers, Wrong, incomplete
+from dma_setup.answers import Answers, Given, Wrong, incomplete
 from dma_setup.ask import Driver
 from dma_setup.errors import DONE, FAILED, WOULD_CHANGE, FileProblem, SetupError, Stopped
-from dma_setup.facts import host, keyrings, mailers, network
+from dma_setup.facts import host, keyrings, mailers, network, provider
 from dma_setup.facts.look import Found, look
 from dma_setup.place import Place
 from dma_setup.plan import Plan
@@ -32,10 +32,8 @@ from dma_setup.recipe import Recipe
 from dma_setup.relay import Relay
 from dma_setup.report import Report
 from dma_setup.secret import KEYRING
-from dma_setup.stores import StoreProblem, Stores
 from dma_setup.system import System
 from dma_setup.verbs import saved
-from dma_setup.verbs.secret import file_path
 
 ATTEMPTS = 3
 NO_SERVICE = "system mode needs the dma service; use --user"
@@ -53,9 +51,7 @@ class Options:
 
 
 class Wizard:
-    def __init__(
-        self, recipe: Recipe, place: Place, system: System, driver: Driver, report: Report, options: Options
-    ) -> None:
+    def __init__(self, recipe: Recipe, place: Place, system: System, driver: Driver, report: Report, options: Options) -> None:
         self.recipe = recipe
         self.place = place
         self.system = system
@@ -80,6 +76,7 @@ class Wizard:
         for warning in self.answers.warnings if not self.driver.guided else []:
             self.report.warn(warning)
         self.load_stored_secret()
+        self.look_again()
         plan = self.plan(self.candidates()[:1])
         if self.options.verify and not self.options.check and (plan.changes or self.driver.guided):
             plan = self.try_relay()
@@ -130,6 +127,16 @@ class Wizard:
                     details=["  Check the network, and whether a firewall blocks the ports " + ports + "."],
                 )
 
+    def look_again(self) -> None:
+        """What can be found out only with the answers: whose address it is; whether an earlier run was cut off."""
+        address = relays.login(self.recipe, self.context(self.answers))
+        if self.driver.guided and self.options.verify and "@" in address:
+            for finding in look({"provider": lambda: provider.probe(self.recipe.provider, address)}).findings:
+                self.report.finding(finding)
+        last = next(iter(journals.past(self.place, self.system)), None)
+        if last is not None and not last.ended and not last.closed:
+            self.report.warn("an earlier run was cut off; dma-setup undo takes back what it left, together with what follows now")
+
     def _fixed_relay(self) -> list[Relay]:
         """The relay with its ports when no answer is needed to know it."""
         values = {**self.context(Answers()), "host": ""}
@@ -157,41 +164,13 @@ class Wizard:
         answer = self.answers.secret
         if answer is None or answer.kind != KEYRING:
             return
-        relay = self.candidates()[0]
-        found, why = self._stored(relay)
+        keyring = self.answers.values.get("keyring", "")
+        found, why = password.stored(self.place, self.system, self.candidates()[0], keyring)
         if found is None:
             question = self.recipe.question(self.answers.secret_id)
             assert question is not None
-            reason = f"says {{keyring: true}}, but {why}"
-            raise incomplete([], [Wrong(question, question.id, reason)], _nothing_given())
+            raise incomplete([], [Wrong(question, question.id, f"says {{keyring: true}}, but {why}")], Given())
         self.answers.secret = answer.found(found)
-
-    def _stored(self, relay: Relay) -> tuple[Any, str]:
-        """(secret, "") or (None, why not)."""
-        keyring = self.facts.get("keyring_now") or self.answers.values.get("keyring", "")
-        if keyring in ("file", "reference", ""):
-            return self._stored_by_reference(relay)
-        try:
-            secret = Stores(self.system).get(keyring, f"dma:{relay.host}", relay.login)
-        except StoreProblem as problem:
-            return None, problem.text
-        return (
-            secret,
-            "" if secret is not None else f"no password for {relay.login} at {relay.host} is stored in {keyring} here",
-        )
-
-    def _stored_by_reference(self, relay: Relay) -> tuple[Any, str]:
-        from dma_setup.question import Refused
-        from dma_setup.secret import Sources
-
-        question = self.recipe.question(self.answers.secret_id)
-        assert question is not None
-        sources = Sources(os.environ, "/", stdin_is_taken=True, system=self.system)
-        try:
-            path = file_path(self.place, relay.host, relay.login)
-            return sources.read(question, {"file": self.place.at(path)}).secret, ""
-        except Refused as refused:
-            return None, f"no password for {relay.login} at {relay.host} is stored here ({refused})"
 
     # ------------------------------------------------------------ try
 
@@ -219,9 +198,7 @@ class Wizard:
             if final.refusal is None:
                 for earlier in tried[:-1]:
                     self.report.warn(f"port {earlier.relay.port} does not answer; using {final.relay.port}")
-                self.report.ok(
-                    f"connected to {final.relay.host}:{final.relay.port}" + (f", {final.tls}" if final.tls else "")
-                )
+                self.report.ok(f"connected to {final.relay.host}:{final.relay.port}" + (f", {final.tls}" if final.tls else ""))
                 if final.relay.login:
                     self.report.ok(f"signed in as {final.relay.login}")
                 self.relay = final.relay
@@ -292,13 +269,7 @@ class Wizard:
     def read_back(self, plan: Plan) -> None:
         """The password as the runtime's own reader finds it; otherwise everything is taken back."""
         answer = self.answers.secret
-        if (
-            self.place.is_live
-            and self.relay is not None
-            and self.relay.login
-            and answer is not None
-            and answer.secret is not None
-        ):
+        if self.place.is_live and self.relay is not None and self.relay.login and answer is not None and answer.secret is not None:
             verify.read_back(self.place, self.system, plan.config, self.relay, answer.secret)
 
     # ------------------------------------------------------------ prove, note
@@ -341,15 +312,7 @@ class Wizard:
         self.report.line("  again, or on another machine, without questions:")
         self.report.line(f"    {sudo}dma-setup {self.recipe.name}{flag} --answers {answers_file}")
         if self.answers.secret_id:
-            self.report.advice(
-                [f"({self.answers.secret_id}: {{keyring: true}} here; {{file: …}} or {{stdin: true}} elsewhere)"]
-            )
-
-
-def _nothing_given() -> Any:
-    from dma_setup.answers import Given
-
-    return Given()
+            self.report.advice([f"({self.answers.secret_id}: {{keyring: true}} here; {{file: …}} or {{stdin: true}} elsewhere)"])
 
 
 def _saved(place: Place, recipe: Recipe, system: System) -> dict[str, Any]:

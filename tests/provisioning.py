@@ -72,7 +72,9 @@ class Machine(System):
 
     def run(self, words, given="", seconds=20, environment=None):
         if "dma_setup.keyring_child" in words:
-            operation, _, service, user = words[-4:]
+            operation, backend, service, user = words[-4:]
+            if "SecretService" not in backend:
+                service = f"{backend.split('.')[-2]}/{service}"  # another keyring of the same machine
             if operation == "get":
                 found = self.keyring.get((service, user))
                 return Ran(1, "", "") if found is None else Ran(0, found, "")

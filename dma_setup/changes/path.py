@@ -216,9 +216,7 @@ def messages(system: System, spool: str) -> int:
 def _sweep_queue(system: System, spool: str) -> bool:
     """Remove what the runtime keeps in an empty queue. False, and nothing removed, when more is there or it is in use."""
     found = system.listing(spool)
-    if not set(found) <= {*_QUEUE_FILES, *_QUEUE_FOLDERS} or any(
-        system.listing(f"{spool}/{name}") for name in _QUEUE_FOLDERS
-    ):
+    if not set(found) <= {*_QUEUE_FILES, *_QUEUE_FOLDERS} or any(system.listing(f"{spool}/{name}") for name in _QUEUE_FOLDERS):
         return False
     lock = None
     if "lock" in found:

@@ -49,8 +49,7 @@ def _run(options: argparse.Namespace, report: Report) -> int:
     system = System()
     sources = Sources(os.environ, given.folder, stdin_is_taken=given.stdin_is_taken, system=system)
     driver: ask.Driver = ask.Beforehand(given, sources) if unattended else ask.Terminal(given, sources, report)
-    if terminal and not options.yes:
-        driver.confirms = True
+    driver.confirms = terminal and not options.yes
     chosen = Options(check=options.check, diff=options.diff, verify=options.verify, test=options.test, words=_words(options))
     wizard = Wizard(found, place, system, driver, report, chosen)
     try:

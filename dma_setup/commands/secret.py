@@ -112,7 +112,7 @@ def _try(found: Present, secret: Secret, report: Report) -> None:
 
 def _check(here: Here) -> int:
     found, report = here.found, here.report
-    secret = password.check(found)
+    secret = password.check(found, here.place)
     assert found.login is not None
     report.ok(f"the password of {found.login.user} at {found.login.host} can be read ({found.login.reference!r})")
     if here.options.verify:

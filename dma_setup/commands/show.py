@@ -27,9 +27,7 @@ def skeleton(found: Recipe) -> str:
     """An answers file: required answers stand open, the others are comments with their defaults."""
     lines = [f"# Answers for: dma-setup {found.name} --answers THIS FILE", f"# {found.summary}."]
     if found.limits:
-        lines.append(
-            "# Limits: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found.limits.items()) + "."
-        )
+        lines.append("# Limits: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found.limits.items()) + ".")
     for question in found.questions:
         lines.append("")
         lines += _comment(question)

@@ -35,9 +35,7 @@ def probe(place: Place) -> Found:
         name = mailer_name(path)
         found.values["mailer"] = name
         if place.is_user:
-            found.say(
-                WARN, f"{name} stays this machine's mailer; your own programs use this one once ~/.local/bin comes first"
-            )
+            found.say(WARN, f"{name} stays this machine's mailer; your own programs use this one once ~/.local/bin comes first")
         else:
             found.say(WARN, f"{name} is the current mailer")
     waiting = mailbox_messages(f"/var/mail/{place.login}")

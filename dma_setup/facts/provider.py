@@ -20,9 +20,7 @@ def probe(provider: Provider, address: str) -> Found:
     exchangers = mail_exchangers(domain)
     if exchangers is None:
         found.values["provider_fits"] = "unknown"
-        found.say(
-            WARN, f"{domain} is not one of {provider.name}'s own domains, and its mail exchangers could not be looked up"
-        )
+        found.say(WARN, f"{domain} is not one of {provider.name}'s own domains, and its mail exchangers could not be looked up")
     elif any(fnmatch(host, pattern) for host in exchangers for pattern in provider.mx):
         found.values["provider_fits"] = "yes"
         found.say(OK, f"{domain} has its mail at {provider.name}")

@@ -37,7 +37,5 @@ def interpreter(view: View) -> str:
     if not python or not os.path.isabs(python):
         raise SetupError("the path of this Python is not known; start dma-setup by a Python with an absolute path")
     if any(c.isspace() for c in python) or len(os.fsencode(python)) + len("#! -IS\n") >= 256:
-        raise SetupError(
-            f"{python}: a path with blanks or longer than 250 bytes cannot start a program; install dma elsewhere"
-        )
+        raise SetupError(f"{python}: a path with blanks or longer than 250 bytes cannot start a program; install dma elsewhere")
     return python

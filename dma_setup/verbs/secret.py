@@ -32,26 +32,44 @@ def plan(step: dict[str, Any], view: View) -> list[Change]:
     if answer is None or answer.secret is None:
         raise SetupError(f"there is no password for {user} at {host}")
     if keyring == AS_REFERENCE:
-        reference(view, host, user)
-        return []
+        reference(view, host, user)  # refuses what cannot stay one
+        return _leftovers(view, keyring, host, user)
     if keyring == IN_FILE:
-        return _in_file(view, host, user, answer.secret)
+        return _in_file(view, host, user, answer.secret) + _leftovers(view, keyring, host, user)
     if keyring not in NAMES:
         raise SetupError(f"unknown keyring {keyring}")
+    return [_in_keyring(view, keyring, host, user, answer.secret), *_leftovers(view, keyring, host, user)]
+
+
+def _in_keyring(view: View, keyring: str, host: str, user: str, secret: Secret | None) -> SecretChange:
+    """The entry as it shall be; `secret` None: gone."""
     service = keyrings.service(host)
     before = view.stored(keyring, service, user)
-    return [
-        SecretChange(
-            store=keyring,
-            service=service,
-            user=user,
-            before=before,
-            after=answer.secret,
-            subject=f"{keyring} {service}",
-            says=f"password for {user} (***)",
-            kept_as=f"dma-setup:before:{host}:{token_hex(4)}" if before is not None else "",
-        )
-    ]
+    return SecretChange(
+        store=keyring,
+        service=service,
+        user=user,
+        before=before,
+        after=secret,
+        subject=f"{keyring} {service}",
+        says=f"password for {user} (***)" if secret is not None else f"old copy of the password for {user}",
+        kept_as=f"dma-setup:before:{host}:{token_hex(4)}" if before is not None else "",
+    )
+
+
+def _leftovers(view: View, keyring: str, host: str, user: str) -> list[Change]:
+    """Copies of the password where it was kept before; they go once the new place is proved."""
+    found: list[Change] = []
+    path = file_path(view.place, host, user)
+    if keyring != IN_FILE and view.entry(path) is not None:
+        found.append(view.path_change(path, None, f"old copy of the password for {user}", hides=HIDE_ALL, drains=True))
+    before = str(view.facts.get("keyring_now", ""))
+    if before in NAMES and before != keyring:
+        try:
+            found.append(_in_keyring(view, before, host, user, None))
+        except SetupError as problem:
+            view.note(f"the old copy of the password stays in {before}: {problem.text}")
+    return found
 
 
 def _in_file(view: View, host: str, user: str, secret: Secret) -> list[Change]:

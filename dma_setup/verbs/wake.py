@@ -75,9 +75,7 @@ def _timer(view: View) -> list[Change]:
 
 
 def crontab_line(view: View) -> str:
-    environment = "".join(
-        f"{name}={render.environment().filters['sh'](value)} " for name, value in view.place.environment.items()
-    )
+    environment = "".join(f"{name}={render.environment().filters['sh'](value)} " for name, value in view.place.environment.items())
     words = " ".join(render.environment().filters["sh"](word) for word in _queue_run(view))
     return f"*/15 * * * * {environment}{words} >/dev/null 2>&1".replace("%", "\\%")
 

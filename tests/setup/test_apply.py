@@ -76,9 +76,7 @@ def test_applied_twice_changes_nothing(variant, home, machine):
     assert first.changes
     assert len(applied.made) == len(first.changes)
     before = tree(home), machine.state()
-    again = plan(
-        recipe, given, home_place(home), machine, {**facts, "linger": machine.lingering or facts.get("linger", False)}
-    )
+    again = plan(recipe, given, home_place(home), machine, {**facts, "linger": machine.lingering or facts.get("linger", False)})
     assert [change.subject for change in again.changes] == []
     assert again.right
     assert (tree(home), machine.state()) == before
@@ -184,6 +182,23 @@ def test_a_keyring_keeps_the_older_passwords_for_undo(tmp_path):
     assert machine.keyring == {entry: "an older one"}
 
 
+@pytest.mark.parametrize(("old", "new"), [("file", "secret-service"), ("secret-service", "file"), ("pass", "secret-service")])
+def test_a_password_that_moves_leaves_no_copy(tmp_path, old, new):
+    home = tmp_path / "home"
+    home.mkdir()
+    machine = Machine()
+    run("gmail", {**GMAIL, "keyring": old}, home, machine)
+    before = tree(home), machine.state()
+    run("gmail", {**GMAIL, "keyring": new}, home, machine, {"keyring_now": old})
+    holders = [path for path in home.rglob("*") if path.is_file() and KEPT.encode() in path.read_bytes()]
+    holders = [path for path in holders if "dma-setup" not in str(path)]
+    entries = [key for key, value in machine.keyring.items() if value == KEPT and "dma:" in key[0]]
+    assert (len(holders), len(entries)) == ((1, 0) if new == "file" else (0, 1))
+    assert plan("gmail", {**GMAIL, "keyring": new}, home_place(home), machine, {"keyring_now": new}).changes == ()
+    assert undo.run(home_place(home), machine).complete
+    assert (tree(home), machine.state()) == before
+
+
 def test_a_password_is_never_deleted_for_want_of_the_older_one(tmp_path):
     home, machine = used_home(tmp_path), used_machine()
     run("gmail", {**GMAIL, "keyring": "secret-service"}, home, machine)
@@ -256,9 +271,7 @@ def test_the_secret_is_nowhere_but_where_it_belongs(keyring, home, machine):
     shown = "".join(change.diff() + change.says + json.dumps(change.facts()) for change in made.changes) + repr(made)
     for text in (SECRET, KEPT, "tell-nobody", "literally"):
         assert text not in shown
-    holders = [
-        str(path.relative_to(home)) for path in home.rglob("*") if path.is_file() and KEPT.encode() in path.read_bytes()
-    ]
+    holders = [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file() and KEPT.encode() in path.read_bytes()]
     assert holders == ([".config/dma/secrets/dma.smtp.gmail.com.alice@gmail.com"] if keyring == "file" else [])
     # What already held a password in the clear is kept for undo.
     # Without a keyring it lies in the journal, and the person is told where; with one it lies there.

@@ -89,9 +89,7 @@ def test_the_way_through_with_the_normal_password_first(wizard):
     """Three questions, one more without a keyring; the wrong kind of password, advice, that question again, done."""
     terminal = wizard.start(refusals=[NORMAL_PASSWORD])
     questions(terminal, "my normal one").wait("Use it anyway?").type("y", enter=False)
-    rest(terminal).wait("attempt 2 of 3").type(
-        "abcd efgh\u00a0ijkl mnop"
-    )  # as pasted from the page, one blank a no-break one
+    rest(terminal).wait("attempt 2 of 3").type("abcd efgh\u00a0ijkl mnop")  # as pasted from the page, one blank a no-break one
     terminal.wait("Apply?").type("").wait("elsewhere)")
     assert terminal.end() == 0
     golden_screen.same("wizard-gmail", wizard.screen(terminal))
@@ -200,6 +198,30 @@ def test_no_way_out(wizard):
     assert terminal.end() == 1
     golden_screen.same("wizard-no-network", wizard.screen(terminal))
     assert list(wizard.home.iterdir()) == []
+
+
+def test_an_address_that_is_not_googles(wizard):
+    """No resolver answers in this room: it is said, and nothing waits for it."""
+    terminal = wizard.start()
+    terminal.wait("Gmail address").type("alice@example.org").wait("App password:").type(PASSWORD)
+    rest(terminal).wait("example.org is not one of Google's own domains").wait("refused the sign-in")
+    terminal.interrupt()
+    assert terminal.end() == 130
+
+
+def test_a_run_that_was_cut_off_is_mentioned(wizard):
+    journal = wizard.home / ".local/state/dma-setup/2026-01-01T00-00-00/journal"
+    journal.parent.mkdir(parents=True)
+    journal.write_text('{"begin": {"version": 1, "recipe": "gmail", "mode": "user", "root": "", "at": 0}}\n')
+    terminal = rest(questions(wizard.start())).wait("an earlier run was cut off").wait("Apply?").interrupt()
+    assert terminal.end() == 130
+
+
+def test_yes_asks_no_last_question(wizard):
+    terminal = rest(questions(wizard.start("--yes", "--no-test")))
+    terminal.wait("elsewhere)")
+    assert terminal.end() == 0
+    assert "Apply?" not in terminal.text
 
 
 def test_mistyped_answers_are_asked_again(wizard):
