@@ -34,7 +34,7 @@ def submit(caller: Caller) -> int:
     message = Held(_directory(caller), memory=True)
     try:
         _read(caller, source, message)
-        return hand_over(caller, _request(caller), message)
+        return hand_over(caller, request_for(caller), message)
     except DmaError as error:
         if isinstance(error, CannotSpool) or error.status == EX_TEMPFAIL:
             source.bury(caller)
@@ -46,7 +46,7 @@ def submit(caller: Caller) -> int:
 def _directory(caller: Caller) -> str:
     """Where a message that is not small is held."""
     place = caller.environ.get("TMPDIR", "")
-    return place if place.startswith("/") else "/tmp"  # noqa: S108 the file has no name there
+    return place if place.startswith("/") else "/tmp"  # the file has no name there
 
 
 def _read(caller: Caller, source: Source, message: Held) -> None:
@@ -61,7 +61,8 @@ def _read(caller: Caller, source: Source, message: Held) -> None:
         raise DmaError(f"can not hold the message: {error.strerror or error}", EX_TEMPFAIL) from None
 
 
-def _request(caller: Caller, do: str = request.SUBMIT) -> Request:
+def request_for(caller: Caller, do: str = request.SUBMIT) -> Request:
+    """What the command line asks for."""
     options = caller.options
     asked = Request(do)
     asked.sender = options.sender
@@ -111,7 +112,7 @@ def _without_daemon(caller: Caller, message: Held, nobody: NobodyListens) -> int
 
 def question(caller: Caller, do: str) -> int:
     """LIST, RUN or VERIFY: what the daemon answers goes to standard output. Returns the exit status. Raises DmaError."""
-    return _ask(caller, request.encode(_request(caller, do)), None, patient=caller.options.foreground)
+    return _ask(caller, request.encode(request_for(caller, do)), None, patient=caller.options.foreground)
 
 
 def _ask(caller: Caller, header: bytes, message: Callable[[], Iterable[bytes]] | None, *, patient: bool) -> int:

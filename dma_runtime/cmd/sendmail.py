@@ -19,7 +19,7 @@ import sys
 from dma_runtime import __version__
 from dma_runtime.cmd import options as cli
 from dma_runtime.cmd.caller import Caller, say
-from dma_runtime.errors import EX_OK, EX_SOFTWARE, EX_UNAVAILABLE, DmaError
+from dma_runtime.errors import EX_OK, EX_SOFTWARE, DmaError
 from dma_runtime.system.maillog import ERR, MailLog
 
 SIGINT_STATUS = 130
@@ -101,13 +101,15 @@ def run(program: str, words: list[str], log: MailLog) -> int:
         from dma_runtime.system import notice
 
         notice.say(caller.config.SPOOLDIR, program, time.time())
+    if options.mode == cli.SMTP:
+        from dma_runtime.cmd.smtpserver import serve
+
+        return serve(caller)
     caller.config.sound()
     if options.mode == cli.ALIASES:
         from dma_runtime.cmd.newaliases import check
 
         return check(caller.config, program)
-    if options.mode == cli.SMTP:
-        raise DmaError("-bs (SMTP on standard input) is not in this version", EX_UNAVAILABLE)
     if caller.system_mode:
         return by_socket(caller)
     if options.mode == cli.RUN_QUEUE:

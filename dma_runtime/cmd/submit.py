@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     class Readable(Protocol):
         def read(self) -> bytes: ...
 
+
 CHUNK = 1 << 17
 KEPT = 4 << 20  # bytes of a message that are kept for dead.letter
 
@@ -101,13 +102,15 @@ class Submission:
 
     def run(self) -> int:
         """Accept the message and see that somebody delivers it. Raises DmaError when it was not accepted."""
-        envelope = self.accept()
-        # From here on the mail is safe.
+        self.see_to(self.accept())
+        return EX_OK
+
+    def see_to(self, envelope: Envelope) -> None:
+        """Have somebody deliver the message that was accepted. Never raises: the caller must not send it again."""
         try:
             self._after(envelope)
-        except Exception as error:  # the caller must not send it again for what goes wrong now
+        except Exception as error:
             self.caller.warn(f"{envelope.id} is queued; {type(error).__name__}: {error}")
-        return EX_OK
 
     def accept(self) -> Envelope:
         """The envelope of the message, which is in the queue now and safe. Raises DmaError when it was not accepted."""
@@ -317,7 +320,7 @@ def verification(caller: Caller) -> tuple[bytes, int]:
     if not caller.options.operands:
         raise DmaError("no recipients from command line", EX_NOINPUT)
     rules = resolver(caller, identity.mail_name(caller.config))
-    status = EX_OK
+    said, status = b"", EX_OK
     for recipient in accepted(rules, [found for operand in caller.options.operands for found in argument(operand)]):
         if recipient.refused:
             line, status = f"{recipient.original}... {recipient.refused}", EX_NOUSER
