@@ -41,13 +41,11 @@ class Present:
 
 
 def read(place: Place, system: System) -> Present:
-    """Raises SetupError when nothing is set up, or dma.conf cannot be used."""
+    """Raises SetupError when nothing is set up."""
     entry = system.look(place.at(place.dma_conf))
     if entry is None:
         raise SetupError(f"nothing is set up here: there is no {place.shown(place.dma_conf)}; see dma-setup list")
     config = configs.parse(entry.content.decode("utf-8", "surrogateescape"), place.dma_conf)
-    if config.problems:
-        raise SetupError(config.problems[0].text)
     if config.SMARTHOST is None:
         return Present(config, None, None, "", None)
     host, port = config.SMARTHOST.name, config.SMARTHOST.port or config.PORT

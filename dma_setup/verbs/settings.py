@@ -29,7 +29,7 @@ def plan(step: dict[str, Any], view: View) -> list[Change]:
         text = render.template("dma.conf.j2", {**view.values, "keys": keys})
     else:
         text = merge(old, wanted)
-    check(text, path)
+    check(text, path, wanted, view)
     found = view.entry(path)
     mode = int(step["mode"], 8) if "mode" in step else found.mode if found is not None else 0o600
     return [view.path_change(path, views.file(text, mode), step.get("says", ""), drains=True)]
@@ -56,11 +56,15 @@ def wants(keys: dict[str, Any]) -> Wanted:
     return found
 
 
-def check(text: str, path: str) -> None:
-    """Read the text with the runtime's own parser: what setup writes must be understood there."""
-    problems = config.parse(text, path).problems
-    if problems:
-        raise SetupError(f"{problems[0].text}; mend that line first")
+def check(text: str, path: str, wanted: Wanted, view: View) -> None:
+    """Read the text with the runtime's own parser: what setup writes must be understood there.
+
+    A bad value of somebody else's is a warning here; it is the runtime that stops at it.
+    """
+    for problem in config.parse(text, path).problems:
+        if any(problem.reason.startswith(name) for name in wanted):
+            raise SetupError(problem.text)
+        view.note(f"{problem.text}; until that is mended, no mail is taken or sent")
 
 
 def merge(old: str, wanted: Wanted) -> str:

@@ -54,12 +54,18 @@ def test_what_a_recipe_may_want():
         settings.wants({"STARTTLS": "maybe"})
 
 
-def test_settings_refuse_to_leave_a_file_that_the_runtime_cannot_read(tmp_path):
+def test_a_bad_value_of_somebody_elses_is_a_warning(tmp_path):
     conf = tmp_path / ".config/dma"
     conf.mkdir(parents=True)
     (conf / "dma.conf").write_text("RETRY never\n")
-    with pytest.raises(SetupError, match=r"dma.conf:1: RETRY needs two durations.*mend that line first"):
-        plan("smarthost", SMARTHOST, home_place(tmp_path), Machine())
+    made = plan("smarthost", SMARTHOST, home_place(tmp_path), Machine())
+    assert any("dma.conf:1: RETRY needs two durations" in note and "no mail is taken" in note for note in made.notes)
+
+
+def test_a_bad_value_of_ours_is_an_error(tmp_path):
+    view = View(home_place(tmp_path), Machine(), FACTS, {"place": home_place(tmp_path), "recipe": "x"}, None, {})
+    with pytest.raises(SetupError, match="PORT needs a port number"):
+        settings.plan({"path": str(tmp_path / "dma.conf"), "mode": "0600", "keys": {"PORT": "many"}}, view)
 
 
 def test_a_dma_conf_that_is_a_link_stays_one(tmp_path):
