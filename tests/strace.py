@@ -37,11 +37,12 @@ def needed():
 
 
 def run(argv, *, trace, inject=(), calls=None, **keywords):
-    """The CompletedProcess. `trace`: file for the calls; `calls`: only these names, which is quicker; `inject`: one or more."""
+    """The CompletedProcess. `trace`: file for the calls; `calls`: only these names, which is quicker; `inject`: one or more
+    injections."""
     words = [PROGRAM, "-f", "-qq", "-s", "200", "-o", str(trace)]
     injections = [inject] if isinstance(inject, str) else list(inject)
     names = calls or [injection.split(":")[0] for injection in injections]
-    if names:
+    if names and names != ["all"]:
         # With --seccomp-bpf strace 6.1 injects errors but no signals.
         quick = [] if any(":signal=" in injection for injection in injections) else ["--seccomp-bpf"]
         words += [*quick, "-e", "trace=" + ",".join(sorted(set(names)))]
@@ -65,7 +66,18 @@ def read(trace):
     return found
 
 
-def since(calls, text):
-    """The calls from the first that mentions `text` on."""
+def since(calls, text, names=()):
+    """The calls from the first that mentions `text` on; with `names` only those, each (name, nth) once.
+
+    Threads count for themselves, so an injection hits whoever comes first: what an earlier call would take is left out.
+    """
     first = next(index for index, call in enumerate(calls) if text in call.text)
-    return calls[first:]
+    if not names:
+        return calls[first:]
+    seen = {(call.name, call.nth) for call in calls[:first]}
+    found = []
+    for call in calls[first:]:
+        if call.name in names and (call.name, call.nth) not in seen:
+            seen.add((call.name, call.nth))
+            found.append(call)
+    return found

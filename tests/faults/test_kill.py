@@ -160,7 +160,8 @@ def test_a_really_full_disk(tmp_path):
         pytest.skip("needs root: mounts a tmpfs")
     room = Room(tmp_path / "room")
     room.mail.spool.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k,mode=700", "tmpfs", room.mail.spool], capture_output=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k,mode=700", "tmpfs", room.mail.spool]
+    mounted = subprocess.run(mount, capture_output=True)
     if mounted.returncode:
         pytest.skip(f"needs the right to mount: {mounted.stderr.decode().strip()}")
     try:
