@@ -4,7 +4,8 @@
 the daemon would cost it its memory goal and put foreign code where the internet is parsed. The secret comes back
 over a pipe; it is in no command line, no environment, no log and no error text.
 
-- `keyring:`    the entry of (dma:HOST, login) in the keyring that dma.conf names; never detected, never prompted for
+- `keyring:`    the entry of (dma:HOST, login) in the keyring that dma.conf names; never detected, never prompted for. In
+                system mode the credential dma.HOST.LOGIN, which a process of its own reads anew each time (`cmd.credential`)
 - `command:`    words as shlex splits them, no shell, the first one absolute; the first line printed; must exit 0
 - `file:`       the first line of a regular file that others cannot read: no permission for group and others, except that
                 root:dma 0640 is accepted, as for auth.conf itself; what system.trust distrusts is refused
@@ -18,9 +19,11 @@ Nothing here writes a keyring: setup does, through the keyring library.
 from __future__ import annotations
 
 import asyncio
+import errno
 import grp
 import os
 import shlex
+import socket
 import stat
 import sys
 
@@ -30,6 +33,7 @@ from dma_runtime.errors import EX_TEMPFAIL, DmaError
 from dma_runtime.secret import Secret
 from dma_runtime.shown import shown
 from dma_runtime.system.account import Identity
+from dma_runtime.system.localsocket import peer_uid
 from dma_runtime.system.shortlived import TooMuch, TooSlow, run
 from dma_runtime.system.trust import distrust
 
@@ -47,6 +51,8 @@ LIMIT = 4096  # bytes of a secret
 KEPT = 3600.0  # seconds
 
 SETUP = "dma-setup secret set"
+CREDS = "systemd-creds"
+READER = "secret.sock"  # beside the submission socket
 
 # What the reader child (cmd.secret) says by its exit status, and what to do about it.
 OTHER, NO_ENTRY, LOCKED, NO_SERVICE, NO_BACKEND = 1, 10, 11, 12, 13
@@ -57,6 +63,12 @@ _HINTS = {
     NO_SERVICE: f"start the keyring service, or keep the password elsewhere: `{SETUP}`",
     NO_BACKEND: "install what it needs, or name another KEYRING in dma.conf",
 }
+
+_SEE_READER = "see `systemctl status dma-secret.socket' and its log"
+_ENTER_AGAIN = (
+    f"enter the password again with `{SETUP}`; a copied machine, a changed machine-id or TPM makes a credential unreadable, "
+    "and the log of dma-secret@.service says which it is"
+)
 
 # -I: nothing from the caller's environment or directory; -S: site-packages only where the child asks for them.
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from dma_runtime.cmd.secret import main; sys.exit(main(sys.argv[2:]))"
@@ -109,6 +121,8 @@ async def read(
 
 
 async def _keyring(login: Login, config: Config, environ: Mapping[str, str], who: Identity) -> Secret:
+    if config.by_socket and (config.KEYRING or CREDS).lower() in (CREDS, keyrings.CLASSES[CREDS].lower()):
+        return await _credential_of_the_machine(keyrings.credential(login.host, login.user), config, environ)
     if not config.KEYRING:
         raise _Because("dma.conf does not say which KEYRING is meant", f"run `{SETUP}`, or add KEYRING to dma.conf")
     try:
@@ -121,6 +135,40 @@ async def _keyring(login: Login, config: Config, environ: Mapping[str, str], who
     python = sys.executable or "/usr/bin/python3"
     words = [python, "-IS", "-c", _BOOT, _LIBRARY, backend, keyrings.service(login.host), login.user]
     return await _child(words, environ, who, f"keyring {shown(config.KEYRING)}", _HINTS)
+
+
+async def _credential_of_the_machine(name: str, config: Config, environ: Mapping[str, str]) -> Secret:
+    """System mode: the secret reader has it decrypted anew for each read (`cmd.credential`); where there is none, and we were
+    started with credentials, our own copy."""
+    path = f"{os.path.dirname(config.SOCKET)}/{READER}"
+    try:
+        async with asyncio.timeout(DEADLINE):
+            data = await _ask_reader(path, name)
+    except TimeoutError:
+        raise _Because(f"credential {name}: no answer at {path} within {DEADLINE:.0f} s", _SEE_READER) from None
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and environ.get("CREDENTIALS_DIRECTORY"):
+            return await asyncio.to_thread(_credential, name, environ)
+        raise _Because(f"credential {name}: nobody gives it out at {path}: {error.strerror or error}", _SEE_READER) from None
+    if not data:
+        raise _Because(f"credential {name}: it is not there or cannot be decrypted", _ENTER_AGAIN)
+    return _fit(data, f"credential {name}")
+
+
+async def _ask_reader(path: str, name: str) -> bytes:
+    """What the secret reader prints. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as line:
+        line.setblocking(False)
+        await loop.sock_connect(line, path)
+        uid = peer_uid(line)
+        if uid not in (0, os.geteuid()):
+            raise PermissionError(errno.EPERM, f"uid {uid} listens there, neither root nor we")
+        await loop.sock_sendall(line, name.encode("ascii") + b"\n")
+        data = b""
+        while len(data) <= LIMIT and (more := await loop.sock_recv(line, LIMIT + 1)):
+            data += more
+        return data
 
 
 async def _command(text: str, environ: Mapping[str, str], who: Identity) -> Secret:
