@@ -55,6 +55,7 @@ class Ledger:
         self.fs = spool.fs
         self._sizes: dict[str, int] = {}  # logs known to end in a good, synced line, and their length
         self._open: dict[str, _Open] = {}
+        self._lost: dict[str, OSError] = {}  # events that a later append found out cannot be synced
         self._named: set[str] = set()  # logs whose names we synced: an owner before us may have died before that
         self._there: set[str] | None = None  # the logs there are, once `sweep` has looked: nobody else makes any
 
@@ -81,7 +82,11 @@ class Ledger:
         Raises OSError and BrokenMessage; nothing is written then.
         """
         if id in self._open:
-            self.sync([id])
+            try:
+                self.sync([id])
+            except NotRecorded as problem:
+                self._lost[id] = problem  # whoever appended them hears of it at the next `sync`
+                raise
         line = json.dumps(events[0] if len(events) == 1 else events, separators=(",", ":")).encode("ascii") + b"\n"
         if self._there is not None:
             self._there.add(id)
@@ -125,6 +130,11 @@ class Ledger:
         cause: OSError | None = None
         begun: list[str] = []
         for id in ids:
+            lost = self._lost.pop(id, None)
+            if lost is not None:
+                failed.append(id)
+                cause = cause or lost
+                continue
             entry = self._open.get(id)
             if entry is None:
                 continue
@@ -144,7 +154,8 @@ class Ledger:
                 failed += begun
                 cause = cause or error
         for id in failed:
-            self._take_back(id, self._open[id].fd, self._open[id].good)
+            if id in self._open:
+                self._take_back(id, self._open[id].fd, self._open[id].good)
         for id in ids:
             entry = self._open.pop(id, None)
             if entry is not None:
@@ -177,6 +188,7 @@ class Ledger:
     def _forget(self, id: str) -> None:
         self._sizes.pop(id, None)
         self._named.discard(id)
+        self._lost.pop(id, None)
         entry = self._open.pop(id, None)
         if entry is not None:
             self.fs.close(entry.fd)

@@ -185,6 +185,24 @@ def test_a_failed_sync_names_its_messages_and_takes_their_events_back(spool):
     assert Ledger(spool).events(ID) == [event(1), event(2)]
 
 
+def test_what_a_second_append_cannot_sync_is_told_at_the_sync(spool):
+    ledger = Ledger(spool)
+    ledger.append("other", [event(1)])
+    ledger.append(ID, [event(1)])
+    spool.fs.failing[("fsync", ID)] = errno.EIO
+    with pytest.raises(NotRecorded):
+        ledger.append(ID, [event(2)])
+    spool.fs.failing.clear()
+    with pytest.raises(NotRecorded) as caught:
+        ledger.sync(["other", ID])  # of a batch with both: the first event is not there either
+    assert caught.value.ids == [ID]
+    assert ledger.events(ID) == []
+    assert ledger.events("other") == [event(1)]
+    ledger.append(ID, [event(1)])
+    ledger.sync([ID])
+    assert ledger.events(ID) == [event(1)]
+
+
 def test_a_failed_directory_sync_takes_back_the_new_logs(spool):
     ledger = Ledger(spool)
     ledger.append("old", [event(1)])
