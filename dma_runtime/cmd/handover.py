@@ -34,7 +34,10 @@ def submit(caller: Caller) -> int:
     message = Held(_directory(caller), memory=True)
     try:
         _read(caller, source, message)
-        return hand_over(caller, request_for(caller), message)
+        status = hand_over(caller, request_for(caller), message)
+        if caller.options.verbose:
+            _write(b"-- the machine's mail service made the attempt; what was said is in its log\n")
+        return status
     except DmaError as error:
         if isinstance(error, CannotSpool) or error.status == EX_TEMPFAIL:
             source.bury(caller)
@@ -91,7 +94,7 @@ def hand_over(caller: Caller, asked: Request, message: Held) -> int:
     try:
         return _ask(caller, header, pieces, patient=asked.foreground)
     except NobodyListens as nobody:
-        if caller.uid != 0 or os.geteuid() != 0:
+        if caller.uid != 0:
             raise
         return _without_daemon(caller, message, nobody)
 
@@ -104,7 +107,8 @@ def _without_daemon(caller: Caller, message: Held, nobody: NobodyListens) -> int
         account = privilege.account()
     except DmaError:
         raise nobody from None
-    privilege.become(account)
+    if os.geteuid() == 0:  # not so for a second message of one conversation
+        privilege.become(account)
     message.rewind()
     caller.options.ignore_dots = True  # what ended the message is gone already
     return Submission(caller, message).run()

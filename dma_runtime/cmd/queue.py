@@ -11,14 +11,16 @@ import json
 import os
 import sys
 
-from dma_runtime import __version__
+from dma_runtime import __version__, request
+from dma_runtime.cmd.caller import check_trust
 from dma_runtime.config import Config, find
 from dma_runtime.delivery import listing
 from dma_runtime.errors import BrokenMessage, DmaError
 from dma_runtime.history import fold
 from dma_runtime.policy import telling
 from dma_runtime.shown import shown
-from dma_runtime.system import clock, notice, relays
+from dma_runtime.system import clock, notice, privilege, relays
+from dma_runtime.system.daemonline import converse
 from dma_runtime.system.ledger import Ledger
 from dma_runtime.system.maillog import MailLog
 from dma_runtime.system.ownership import Ownership, ask
@@ -34,6 +36,9 @@ def main(argv: list[str] | None = None) -> int:
         config = find(options.conf, dict(os.environ), os.getuid(), os.geteuid())
         for problem in [*config.warnings, *(p.text for p in config.problems)]:
             print(f"dma-queue: {problem}", file=sys.stderr)
+        check_trust(config, os.getuid())
+        if config.by_socket and os.getuid() == 0:
+            privilege.become(privilege.account())  # nobody opens a spool with more rights than its owner has
         notice.say(config.SPOOLDIR, "dma-queue", clock.now().wall)
         status = options.run(Spool(config.SPOOLDIR), config, options)
         assert isinstance(status, int)
@@ -86,12 +91,26 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def rows(spool: Spool, config: Config) -> list[listing.Row]:
-    """The queue, oldest first: asked of the owner when there is one, else read from the files. Raises OSError."""
+    """The queue, oldest first: asked of the owner when there is one, else read from the files. In system mode users who may
+    not look there are shown their own messages by the daemon. Raises OSError, DmaError."""
+    if config.by_socket and not os.access(spool.path, os.X_OK) and os.path.exists(config.SOCKET):
+        return _rows_of_ours(config)
     answer = ask(spool, {"do": "list"}, timeout=ASK)
     items = answer.get("items") if answer is not None else None
     if not isinstance(items, list):
         items = _read_rows(spool, config)
     return sorted(items, key=lambda row: str(row["id"]))
+
+
+def _rows_of_ours(config: Config) -> list[listing.Row]:
+    """What the machine's daemon shows this user."""
+    said = bytearray()
+    header = request.encode(request.Request(request.ROWS))
+    answer = converse(config.SOCKET, header, output=said.extend, line=lambda line: print(line, file=sys.stderr))
+    if answer.status != 0:
+        raise DmaError(answer.text, answer.status)
+    found = json.loads(bytes(said))
+    return found if isinstance(found, list) else []
 
 
 def _read_rows(spool: Spool, config: Config) -> list[listing.Row]:

@@ -7,6 +7,7 @@ Rules:
   queue is looked at again (hard-parts.md, Time).
 - Leaving: close the bell, release the lock, then list `queue/` once more; somebody may have spooled in between.
 - A spool of another machine (a clone, a shared home) is not worked on until `dma-queue adopt`.
+- SIGHUP, for a resident one: configuration and secrets are read again.
 - SIGTERM: nothing new is begun; what is under way has `GRACE` seconds to reach its end.
 """
 
@@ -148,6 +149,8 @@ class Owner:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
+        if goal.resident:
+            loop.add_signal_handler(signal.SIGHUP, self._reload)
         try:
             self.ledger.sweep()
             self._take_over()
@@ -173,7 +176,7 @@ class Owner:
                 await attendant.end()
             await control.close()
             await self._settle()
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
     async def answer_once(self, request: dict[str, object]) -> dict[str, object]:
@@ -239,6 +242,13 @@ class Owner:
     def _stop(self) -> None:
         self.stopping = True
         self._bell.set()
+
+    def _reload(self) -> None:
+        """Read configuration and secrets again."""
+        self.settings.refresh()
+        self.secrets.clear()
+        self._wake_deferred()
+        self._ring()
 
     async def _settle(self) -> None:
         """Let what is under way come to its end, then make every result safe."""
@@ -336,10 +346,7 @@ class Owner:
             case {"do": "list"}:
                 return {"items": self.rows()}
             case {"do": "reload"}:
-                self.settings.refresh()
-                self.secrets.clear()
-                self._wake_deferred()
-                self._ring()
+                self._reload()
                 return {"ok": True}
             case {"do": "hold" | "release" | "remove" | "retry" as verb, "id": str(one)}:
                 return await self._change(verb, one)
