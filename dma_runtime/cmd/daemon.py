@@ -93,26 +93,31 @@ def own(config: Config, log: MailLog, goal: Goal, *, debug: bool = False, attend
 # ---------------------------------------------------------------- for the other doors
 
 
-def foreground(config: Config, ids: list[str], log: MailLog, *, debug: bool = False) -> bool:
-    """One attempt of what was submitted (`-D`), by ourselves or by the owner. Returns whether an owner is still needed."""
-    return _attempt(config, log, Goal(run=True, ids=ids, once=True), debug=debug)
+def foreground(config: Config, ids: list[str], log: MailLog, *, verbose: bool = False) -> bool:
+    """One attempt of what was submitted (`-D`), by ourselves or by the owner. Returns whether an owner is still needed.
+
+    `verbose`: show the dialogue with the relay on standard output (`-v`).
+    """
+    return _attempt(config, log, Goal(run=True, ids=ids, once=True), verbose)
 
 
-def run_queue(config: Config, log: MailLog, *, due_only: bool = False, debug: bool = False) -> bool:
+def run_queue(config: Config, log: MailLog, *, due_only: bool = False, verbose: bool = False) -> bool:
     """One attempt of everything queued, waited for (`-q -D`, `run --due`). Returns whether an owner is still needed."""
-    return _attempt(config, log, Goal(run=True, due_only=due_only, once=True), debug=debug)
+    return _attempt(config, log, Goal(run=True, due_only=due_only, once=True), verbose)
 
 
-def _attempt(config: Config, log: MailLog, goal: Goal, *, debug: bool) -> bool:
+def _attempt(config: Config, log: MailLog, goal: Goal, verbose: bool) -> bool:
     spool = Spool(config.SPOOLDIR)
     spool.prepare(own_only=config.user_mode)
-    trace = _to_stderr if debug else None
+    trace = _to_stdout if verbose else None
     question: dict[str, object] = {"do": "run", "ids": goal.ids, "due": goal.due_only, "wait": True}
     while True:
         owner = hold(spool, config, log, goal, helo=_our_name(config), trace=trace)
         if owner is not None:
             return owner.queue.unfinished
         if ask(spool, question, timeout=WAIT) is not None:
+            if verbose:
+                _to_stdout("-- the process that owns the queue made the attempt; what was said is in its log")
             return False  # the owner that answered stays with the queue
         # It left between our two questions: the lock is free now.
 
@@ -141,6 +146,14 @@ def _our_name(config: Config) -> str:
 
 def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr)
+
+
+def _to_stdout(line: str) -> None:
+    """The dialogue as it goes on. Nobody's reading it any more ends no delivery."""
+    try:
+        os.write(1, line.encode("utf-8", "backslashreplace") + b"\n")
+    except OSError:
+        pass
 
 
 if __name__ == "__main__":

@@ -131,7 +131,8 @@ def _apply(options: Options, letter: str, value: str) -> None:
         case "i":
             options.ignore_dots = True
         case "v":
-            options.verbose = True
+            # As sendmail and Exim have it: the first attempt is waited for, and what the relay says is shown.
+            options.verbose = options.foreground = True
         case "o":
             options.ignore_dots = options.ignore_dots or value in ("i", "itrue")
         case "N":

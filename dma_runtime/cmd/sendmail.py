@@ -152,7 +152,7 @@ def show_queue(caller: Caller) -> int:
 
 
 def run_queue(caller: Caller) -> int:
-    """`-q`: attempt everything now; with -D return after one attempt of each."""
+    """`-q`: attempt everything now; with -D or -v return after one attempt of each."""
     from dma_runtime.system.ownership import announce
     from dma_runtime.system.spool import Spool
 
@@ -162,7 +162,8 @@ def run_queue(caller: Caller) -> int:
     if caller.options.foreground:
         from dma_runtime.cmd import daemon
 
-        if daemon.run_queue(caller.config, MailLog(caller.log.tag, stderr=True)):
+        log = MailLog(caller.log.tag, stderr=True)
+        if daemon.run_queue(caller.config, log, verbose=caller.options.verbose):
             caller.leave_owner(run=False)
         return EX_OK
     announce(spool, b'{"do":"run","ids":null,"wait":false}\n', lambda: caller.leave_owner(run=True))

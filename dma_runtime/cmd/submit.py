@@ -230,7 +230,8 @@ class Submission:
             from dma_runtime.cmd import daemon
             from dma_runtime.system.maillog import MailLog
 
-            if daemon.foreground(self.config, [envelope.id], MailLog(caller.log.tag, stderr=True)):
+            log = MailLog(caller.log.tag, stderr=True)
+            if daemon.foreground(self.config, [envelope.id], log, verbose=self.options.verbose):
                 caller.leave_owner(run=False)
             return
         from dma_runtime.system.ownership import announce
