@@ -289,7 +289,7 @@ class Config:
     MINFREE = key(free_space, (0, 0), "Free space below which no message is accepted: a size or a percentage.", NEW)
     FALLBACK = key(hosts, _NO_HOSTS, "Relays tried when the smarthost is down: host[:port] list.", NEW)
     RELAYMAP = optional(path, "File that maps sender patterns to relays and logins.", NEW)
-    LMTP = key(flag, False, "The smarthost speaks LMTP.", NEW, later=True)
+    LMTP = key(flag, False, "The smarthost speaks LMTP; it may be the path of a socket.", NEW)
     LOCALONLY = key(flag, False, "Nothing leaves this machine; remote recipients are refused at once.", NEW)
     REWRITEFROM = key(flag, False, "The header From becomes the masqueraded address for every message.", NEW)
     UNVERIFIEDCERT = key(flag, False, "Credentials may go to a relay whose certificate cannot be verified.", NEW)
@@ -393,6 +393,11 @@ def _check_together(config: Config) -> None:
             config.warnings.append(
                 f"{config.source}:{config.lines['PORT']}: PORT {config.PORT} is overruled by SMARTHOST {config.SMARTHOST}"
             )
+    if config.SMARTHOST is not None and config.SMARTHOST.name.startswith("/") and not config.LMTP:
+        line = config.lines["SMARTHOST"]
+        config.problems.append(ConfigError(config.source, line, "SMARTHOST is the path of a socket, which needs LMTP"))
+    if config.LMTP and config.SMARTHOST is None:
+        config.warnings.append(f"{config.source}:{config.lines['LMTP']}: LMTP without SMARTHOST is not used")
     if config.STARTTLS and not config.SECURETRANSFER:
         config.warnings.append(
             f"{config.source}:{config.lines['STARTTLS']}: STARTTLS without SECURETRANSFER is not used; add SECURETRANSFER"

@@ -32,6 +32,7 @@ from dma_runtime.delivery.signon import Refused, Target, sign_on
 from dma_runtime.outcome import Outcome
 from dma_runtime.policy import tls, verdict
 from dma_runtime.smtp import command, transaction
+from dma_runtime.smtp.lmtp import LmtpTransaction
 from dma_runtime.smtp.timeouts import Timeouts
 from dma_runtime.smtp.transaction import Transaction
 
@@ -282,7 +283,8 @@ class Session:
     def _end_of_message(self, now: Transaction, verb: command.Verb, text: bytes, out: list[bytes]) -> None:
         # From here until its result is synced in our log the message may be delivered without our knowing: a duplicate
         # is possible. With a window of BDATs that holds for each message in it.
-        self._line.expect(verb, now.reply)
+        for _ in range(now.finals):
+            self._line.expect(verb, now.reply)
         now.part_sent(last=True)
         out.append(text)
         self._line.show(verb.name)
@@ -369,7 +371,8 @@ class Session:
             self._take(job)
         part = self._backlog.popleft()
         work, capabilities = part.work, self.capabilities
-        part.transaction = Transaction(
+        kind = LmtpTransaction if self.target.lmtp else Transaction
+        part.transaction = kind(
             command.mail(work.job.sender, parameters(work.job, capabilities)),
             [command.rcpt(work.job.recipients[index]) for index in part.indices],
             chunking=capabilities.chunking,

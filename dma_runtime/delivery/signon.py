@@ -48,9 +48,10 @@ class Target:
 
     `host` as configured or found by MX, `port`; `tls` (policy.tls.decide); `login` is (user, password) or None;
     `smarthost` False for a host found by MX. `quota`: texts of this relay that mean "enough for now" (policy.verdict).
+    `lmtp`: it speaks LMTP; then `host` may be the path of a socket.
     """
 
-    __slots__ = ("host", "login", "port", "quota", "smarthost", "tls")
+    __slots__ = ("host", "lmtp", "login", "port", "quota", "smarthost", "tls")
 
     def __init__(
         self,
@@ -61,8 +62,10 @@ class Target:
         *,
         smarthost: bool = True,
         quota: tuple[str, ...] = verdict.QUOTA,
+        lmtp: bool = False,
     ) -> None:
         self.host = host
+        self.lmtp = lmtp
         self.port = port
         self.tls = tls
         self.login = login
@@ -70,7 +73,7 @@ class Target:
         self.quota = quota
 
     def _key(self) -> tuple[object, ...]:
-        return (self.host.lower(), self.port, self.tls, self.login, self.smarthost, self.quota)
+        return (self.host.lower(), self.port, self.tls, self.login, self.smarthost, self.quota, self.lmtp)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Target) and other._key() == self._key()
@@ -111,7 +114,7 @@ async def sign_on(
             answered = error.spoke or not _is_literal(target.host)
             text = f"cannot connect to {target.host}: {error}"
             raise Refused(verdict.fault("connect", text, relay=target.host, answered=answered)) from None
-        peer = f"{target.host} [{address[1][0]}]"
+        peer = target.host if target.host.startswith("/") else f"{target.host} [{address[1][0]}]"
         line = Line(limits, trace)
         line.wire = await net.wire(sock, line)
         try:
@@ -150,6 +153,7 @@ async def converse(line: Line, target: Target, helo: str, peer: str, want_tls: b
         login=target.login if want_tls or policy.level != tls.OPPORTUNISTIC else None,
         clear_login=policy.clear_login,
         trusted=policy.verify != tls.ANY,
+        lmtp=target.lmtp,
         dice=os.urandom,
     )
     if line.wire.tls is not None:
@@ -176,6 +180,8 @@ async def converse(line: Line, target: Target, helo: str, peer: str, want_tls: b
             if isinstance(action, Ready):
                 if HABITS.plain(target.host, target.port, asyncio.get_running_loop().time()):
                     handshake.capabilities.pipelining = handshake.capabilities.chunking = False
+                if target.lmtp:
+                    handshake.capabilities.chunking = False  # smtp.lmtp
                 line.engine.pipelining = handshake.capabilities.pipelining
                 return handshake
             if isinstance(action, Refuse):
@@ -249,4 +255,4 @@ def _tls_outcome(why: str, target: Target, peer: str) -> Outcome:
 
 
 def _is_literal(host: str) -> bool:
-    return ":" in host or host.replace(".", "").isdigit()
+    return host.startswith("/") or ":" in host or host.replace(".", "").isdigit()

@@ -10,6 +10,7 @@ Rules, first that applies:
 - The keys are written for the smarthost. For another relay (FALLBACK, RELAYMAP) its port decides between TLS from the
   start (465) and STARTTLS (25, 587), as RFC 8314 has it, and FINGERPRINT, which is the smarthost's, is replaced by
   verification.
+- To a socket of this machine there is no TLS, and a login goes as it is.
 - TLS 1.2 is the least (system.net).
 
 Every decision carries its reason, which reaches the log, `doctor` and the report. Follows RFC 8314, RFC 3207 and C
@@ -74,8 +75,12 @@ class TlsPolicy:
 def decide(
     config: Config, port: int, *, will_authenticate: bool, smarthost: bool = True, main: bool = True
 ) -> TlsPolicy:
-    """The policy towards a relay on `port`. `smarthost` is False for a host found by MX, `main` for another relay than
-    SMARTHOST."""
+    """The policy towards a relay on `port` (0: a socket of this machine).
+
+    `smarthost` is False for a host found by MX, `main` for any other relay than SMARTHOST.
+    """
+    if not port:
+        return TlsPolicy(NONE, "a socket of this machine", clear_login=True)
     verify, verify_why = _verification(config, will_authenticate and smarthost, main)
     common = {
         "verify": verify,
@@ -83,7 +88,9 @@ def decide(
         "fingerprint": config.FINGERPRINT or "" if main else "",
         "certfile": config.CERTFILE or "",
     }
-    starttls = config.STARTTLS if main or port not in _STARTTLS_BY_PORT else _STARTTLS_BY_PORT[port]
+    starttls = config.STARTTLS
+    if smarthost and not main:
+        starttls = _STARTTLS_BY_PORT.get(port, starttls)
     if config.SECURETRANSFER and not starttls and smarthost:
         return TlsPolicy(REQUIRED, f"SECURETRANSFER; {verify_why}", implicit=True, **common)  # type: ignore[arg-type]  # one dict for four calls
     if config.SECURETRANSFER and starttls:

@@ -38,6 +38,7 @@ class Verb:
 #                     name          stage       ends   timeout     what we were waiting for
 GREETING = Verb("greeting", S_CONNECT, True, "greeting", "its greeting")
 EHLO = Verb("EHLO", S_EHLO, True, "ehlo", "the reply to EHLO")
+LHLO = Verb("LHLO", S_EHLO, True, "ehlo", "the reply to LHLO")  # RFC 2033 4.1
 HELO = Verb("HELO", S_EHLO, True, "ehlo", "the reply to HELO")
 STARTTLS = Verb("STARTTLS", S_STARTTLS, True, "starttls", "the reply to STARTTLS")
 AUTH = Verb("AUTH", S_AUTH, True, "auth", "the reply to AUTH")

@@ -4,7 +4,8 @@ A state waits for one reply; the table says which method takes a reply of which 
 there refuses. Each state's verb carries its timeout and its phrase for people (smtp.command).
 
 Rules:
-- EHLO first; HELO where EHLO is refused as unknown (RFC 5321 3.2, 4.1.1.1), and then nothing is offered.
+- EHLO first; HELO where EHLO is refused as unknown (RFC 5321 3.2, 4.1.1.1), and then nothing is offered. In LMTP it is
+  LHLO and nothing else (RFC 2033 4.1).
 - STARTTLS where the policy wants TLS and the connection is not encrypted yet. What was offered before it is
   forgotten, EHLO is said again (RFC 3207 4.2). TLS required and not offered, or refused, ends the session.
 - A login is sent only over an encrypted connection, unless `clear_login`. With TLS merely opportunistic and not to be
@@ -69,6 +70,7 @@ Action = Send | Upgrade | Ready | Refuse
 TABLE: dict[str, tuple[command.Verb, dict[int, str]]] = {
     "greeting": (command.GREETING, {2: "_say_ehlo"}),
     "ehlo": (command.EHLO, {2: "_offered", 5: "_say_helo"}),
+    "lhlo": (command.LHLO, {2: "_offered"}),
     "helo": (command.HELO, {2: "_nothing_offered"}),
     "starttls": (command.STARTTLS, {2: "_upgrade", 4: "_no_tls", 5: "_no_tls"}),
     "auth": (command.AUTH, {2: "_signed_in", 3: "_challenged", 5: "_next_mechanism"}),
@@ -89,6 +91,7 @@ class Handshake:
         login: tuple[str, Secret] | None = None,
         clear_login: bool = False,
         trusted: bool = False,
+        lmtp: bool = False,
         dice: Callable[[int], bytes],
     ) -> None:
         """`encrypted`: the connection is TLS from the start. `login` is (user, password).
@@ -108,6 +111,7 @@ class Handshake:
         self._clear_login = clear_login
         self.binding: bytes | None = None  # channel binding data (tls-unique), where TLS has it
         self._trusted = trusted
+        self._lmtp = lmtp
         self._dice = dice
         self._mechanisms: list[str] = []
         self._current: sasl.Mechanism | None = None
@@ -131,7 +135,7 @@ class Handshake:
         """TLS is up behind STARTTLS."""
         self.encrypted = True
         self.capabilities = Capabilities()  # RFC 3207 4.2: what was known before is discarded
-        return self._send("ehlo", command.EHLO, command.hello("EHLO", self._helo))
+        return self._hello()
 
     def _send(self, state: str, verb: command.Verb, line: bytes, shown: str = "") -> Send:
         self.state = state
@@ -140,6 +144,11 @@ class Handshake:
     # ------------------------------------------------------------ hello
 
     def _say_ehlo(self, _: Reply) -> Action:
+        return self._hello()
+
+    def _hello(self) -> Action:
+        if self._lmtp:
+            return self._send("lhlo", command.LHLO, command.hello("LHLO", self._helo))
         return self._send("ehlo", command.EHLO, command.hello("EHLO", self._helo))
 
     def _say_helo(self, reply: Reply) -> Action:

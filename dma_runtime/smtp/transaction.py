@@ -107,9 +107,14 @@ class Transaction:
             self.body = BODY
         return None
 
+    @property
+    def finals(self) -> int:
+        """How many replies the end of the message brings."""
+        return 1
+
     def part_sent(self, last: bool) -> None:
         """A BDAT part, or with `last` the end of the message (dot or BDAT LAST), was put on the wire."""
-        self._outstanding += 1
+        self._outstanding += self.finals if last else 1
         if last:
             self.body = NO_BODY
             self._data_sent = True

@@ -3,6 +3,7 @@
 Rules:
 - Names are looked up by `getaddrinfo` (hosts file, mDNS, search list, DNS64) in a thread of its own with a deadline;
   a thread that hangs is left behind and never waited for.
+- A host that is an absolute path is a socket of this machine.
 - Addresses are tried in their order, the next one started when one fails or after a short while (RFC 8305 5); the
   first connection wins.
 - `Wire` is an asyncio.Protocol, not a StreamReader: bytes that came before TLS are never handed out as if they had
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 STAGGER = 0.25  # seconds before the next address is tried beside the first (RFC 8305 5: 250 ms)
 
 # (family, address as the socket wants it)
-Address = tuple[int, tuple[str, int] | tuple[str, int, int, int]]
+Address = tuple[int, tuple[str, int] | tuple[str, int, int, int] | str]
 Found = tuple[int, int, int, str, tuple[object, ...]]  # as getaddrinfo says it
 
 _NO_ROUTE = (errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL)
@@ -66,6 +67,8 @@ class NoConnection(Exception):
 
 async def resolve(host: str, port: int, deadline: float) -> list[Address]:
     """The addresses of `host` in the resolver's order. `deadline` in seconds. Raises NoAddress."""
+    if host.startswith("/"):
+        return [(socket.AF_UNIX, host)]
     try:
         found: list[Found] = list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
     except socket.gaierror:
@@ -159,7 +162,8 @@ async def _connect_one(address: Address) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a group waits 40 ms for an ACK otherwise
+        if family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a group waits 40 ms for an ACK otherwise
         await asyncio.get_running_loop().sock_connect(sock, where)
     except BaseException:
         sock.close()
@@ -174,7 +178,8 @@ def _close_late(task: asyncio.Task[socket.socket]) -> None:
 
 
 def _shown(address: Address) -> str:
-    return f"[{address[1][0]}]:{address[1][1]}"
+    where = address[1]
+    return where if isinstance(where, str) else f"[{where[0]}]:{where[1]}"
 
 
 class Wire(asyncio.Protocol):

@@ -38,7 +38,7 @@ def test_defaults():
         ("SMARTHOST [2001:db8::1]:465", "SMARTHOST", Host("2001:db8::1", 465)),
         ("SMARTHOST [IPv6:2001:db8::1]", "SMARTHOST", Host("2001:db8::1", 0)),
         ("SMARTHOST 2001:db8::1", "SMARTHOST", Host("2001:db8::1", 0)),
-        ("SMARTHOST /run/lmtp.sock", "SMARTHOST", Host("/run/lmtp.sock", 0)),
+        ("SMARTHOST /run/lmtp.sock\nLMTP", "SMARTHOST", Host("/run/lmtp.sock", 0)),
         ("PORT 587", "PORT", 587),
         ("PORT submission", "PORT", 587),
         ("PORT smtps", "PORT", 465),
