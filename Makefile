@@ -7,13 +7,14 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PYTEST_ARGS ?= -n 2
 
-.PHONY: help venv demo test faults check bench clean
+.PHONY: help venv demo test faults check man bench clean
 
 help:
 	@echo "make demo    provision against a real mail server on loopback, send a message, show it"
 	@echo "make test    run every test"
 	@echo "make faults  the longer fault campaigns"
 	@echo "make check   lint and strict types"
+	@echo "make man     write man pages and completions anew from the declarations"
 	@echo "make bench   measures, as ratios against peers and raw baselines of the same run"
 
 $(VENV)/.made: pyproject.toml
@@ -42,6 +43,10 @@ faults: $(VENV)/.test
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+man: $(VENV)/.test
+	$(BIN)/python docs/man/generate.py
+	$(BIN)/python packaging/completions/generate.py
 
 bench: $(VENV)/.test
 	$(BIN)/python -m tests.bench

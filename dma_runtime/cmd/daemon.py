@@ -43,15 +43,20 @@ CHANGE = 60.0  # seconds for an owner to carry out a change
 WAIT = 7 * 86400  # seconds; somebody who asked to wait waits for the attempt, however long its timeouts are
 
 
+def parser() -> argparse.ArgumentParser:
+    """The command line; the man page is made from it."""
+    found = argparse.ArgumentParser(prog="dmad", description="Own the mail queue: accept, deliver, retry.")
+    found.add_argument("-C", metavar="FILE", dest="conf", help="configuration file")
+    found.add_argument("--leave-when-empty", action="store_true", help="end when nothing is left to try")
+    found.add_argument("--run", action="store_true", help="attempt everything at once when starting")
+    found.add_argument("-v", action="store_true", dest="verbose", help="log to standard error too")
+    found.add_argument("--debug", action="store_true", help="show the dialogue with relays, logins redacted")
+    found.add_argument("--version", action="version", version=f"dma {__version__}")
+    return found
+
+
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="dmad", description="Own the mail queue: accept, deliver, retry.")
-    parser.add_argument("-C", metavar="FILE", dest="conf", help="configuration file")
-    parser.add_argument("--leave-when-empty", action="store_true", help="end when nothing is left to try")
-    parser.add_argument("--run", action="store_true", help="attempt everything at once when starting")
-    parser.add_argument("-v", action="store_true", dest="verbose", help="log to standard error too")
-    parser.add_argument("--debug", action="store_true", help="show the dialogue with relays, logins redacted")
-    parser.add_argument("--version", action="version", version=f"dma {__version__}")
-    options = parser.parse_args(argv)
+    options = parser().parse_args(argv)
     stand_by()
     try:
         config = find(options.conf, dict(os.environ), os.getuid(), os.geteuid()).sound()

@@ -31,7 +31,7 @@ OLD = 86400  # seconds; a message older than this is trouble
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = _parser().parse_args(argv)
+    options = parser().parse_args(argv)
     try:
         config = find(options.conf, dict(os.environ), os.getuid(), os.geteuid())
         for problem in [*config.warnings, *(p.text for p in config.problems)]:
@@ -54,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
         return 73 if isinstance(error, (PermissionError, NotADirectoryError)) else 75
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The command line; the man page is made from it."""
     parser = argparse.ArgumentParser(prog="dma-queue", description="Look at the mail queue and change it.")
     parser.add_argument("-C", metavar="FILE", dest="conf", help="configuration file")
     parser.add_argument("--version", action="version", version=f"dma {__version__}")

@@ -1,0 +1,324 @@
+"""Write the man pages from the declarations: `python docs/man/generate.py` (a test says when they are stale).
+
+Keys of dma.conf come from `dma_runtime.config`, options of dmad, dma-queue and dma-setup from their own parsers, the
+letters of dma's command line from `dma_runtime.cmd.options`. What is prose stands here. mdoc(7); `mandoc -T lint` is clean.
+"""
+
+import argparse
+import pathlib
+import sys
+import textwrap
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+from dma_runtime import config  # noqa: E402 the checkout comes first
+from dma_runtime.cmd import daemon, options, queue  # noqa: E402
+
+DATE = "November 22, 2026"
+
+# What dma does with a letter; the letters that are accepted and ignored are taken from the declaration.
+DMA = [
+    ("b Ns Cm p", "Show the queue, as mailq does."),
+    ("b Ns Cm q", "Only queue: the message leaves when the queue is run."),
+    ("b Ns Cm i", "Check the alias file, as newaliases does."),
+    ("b Ns Cm v", "Verify the recipients and send nothing."),
+    ("b Ns Cm s", "Speak SMTP on standard input and output."),
+    ("b Ns Cm m", "Take a message; this is what happens without it."),
+    ("C Ar file", "Use this configuration file. A file without a known key is ignored with a warning."),
+    ("D", "Stay in the foreground: return after the first attempt. With -q after one attempt of all that is queued."),
+    ("F Ar name", "Full name of the sender, for a message without a From field."),
+    ("f Ar address", "Envelope sender; an empty one is the null sender. -r is the same."),
+    ("i", "A line with a single dot does not end the message. -oi is the same."),
+    ("L Ar tag", "Tag of the log lines."),
+    ("N Ar notify", "Delivery status notification: never, or a list of failure, delay, success."),
+    ("q", "Attempt everything queued now, whatever its back-off says; each item keeps its own schedule."),
+    ("R Ar return", "How much of the message a notification returns: full or hdrs."),
+    ("t", "Take recipients from the To, Cc and Bcc fields as well; Bcc is removed in any case."),
+    ("V Ar id", "Envelope identifier for notifications."),
+    ("v", "Show the dialogue with the relay; logins are not shown."),
+]
+
+STATUS = [
+    ("0", "The message is safe on disk."),
+    ("64", "The command line cannot be understood."),
+    ("65", "An address or the message cannot be sent as it is."),
+    ("66", "No recipients, or the message or configuration cannot be read."),
+    ("68", "Nothing may leave this machine (LOCALONLY)."),
+    ("69", "The message is larger than MAXSIZE."),
+    ("73", "The spool cannot be used, and that will not pass by itself."),
+    ("75", "The spool cannot be used now: try again later."),
+    ("78", "The configuration has a bad value; the line says where."),
+]
+
+
+def text(words):
+    """Prose fit for mdoc: no line starts with a control character, backslashes are shown."""
+    lines = []
+    for line in words.replace("\\", "\\e").split("\n"):
+        lines.append("\\&" + line if line[:1] in (".", "'") else line)
+    return "\n".join(lines)
+
+
+def sentences(words):
+    """One sentence a line, as mandoc wants it."""
+    return text(words.replace(". ", ".\n"))
+
+
+def head(name, section, says):
+    return f'.Dd {DATE}\n.Dt {name.upper()} {section}\n.Os\n.Sh NAME\n.Nm {name}\n.Nd {says}\n'
+
+
+def listing(items):
+    out = [".Bl -tag -width Ds"]
+    for term, says in items:
+        out += [f".It {term}", sentences(says)]
+    return "\n".join([*out, ".El"]) + "\n"
+
+
+def default(key):
+    value = key.default
+    if key.parse is config.flag:
+        return ""
+    if value is None or value == ():
+        return "Not set by default."
+    shown = {config.duration: lambda v: duration(v), config.size: lambda v: size(v)}
+    if key.parse in shown:
+        value = shown[key.parse](value)
+    elif key.parse is config.durations:
+        value = " ".join(duration(v) for v in value)
+    elif isinstance(value, tuple):
+        return ""
+    return f"Default: {value}."
+
+
+def duration(seconds):
+    for length, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds and seconds % length == 0:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
+def size(count):
+    return f"{count >> 20}M" if count % (1 << 20) == 0 else str(count)
+
+
+ARGUMENT = {
+    config.path: "path", config.port: "port", config.host: "host", config.hosts: "hosts", config.duration: "duration",
+    config.durations: "first longest", config.size: "size", config.count: "number", config.rate: "rate",
+    config.fingerprint: "fingerprint", config.masquerade: "address", config.smarthost: "host", config.words: "text",
+    config.free_space: "size",
+}  # fmt: skip
+
+
+def keys(origin):
+    found = []
+    for name, key in config.KEYS.items():
+        if key.origin != origin:
+            continue
+        argument = ARGUMENT.get(key.parse, "")
+        later = " Understood, but without effect in this version." if key.later else ""
+        says = " ".join(part for part in (key.says, default(key)) if part) + later
+        found.append((f"Cm {name}" + (f" Ar {argument}" if argument else ""), says))
+    return listing(found)
+
+
+def arguments(parser):
+    """An argparse parser's options and positional arguments."""
+    found = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction) or action.help == argparse.SUPPRESS:
+            continue
+        if action.option_strings:
+            names = " , ".join(f"Fl {option.removeprefix('-')}" for option in action.option_strings)
+            value = action.metavar or (action.dest.upper() if action.nargs != 0 else "")
+            if isinstance(value, tuple):
+                value = " ".join(value)
+            found.append((names + (f" Ar {value}" if value else ""), f"{action.help or ''}".capitalize().rstrip(".") + "."))
+    return listing(found) if found else ""
+
+
+def verbs(parser):
+    """An argparse parser's verbs with their own options."""
+    out = []
+    for action in parser._actions:
+        if not isinstance(action, argparse._SubParsersAction):
+            continue
+        helps = {choice.dest: choice.help for choice in action._choices_actions}
+        for name, sub in action.choices.items():
+            words, says = [f"Cm {name}"], [(helps.get(name) or "").capitalize().rstrip(".") + "."]
+            for item in sub._actions:
+                if item.help == argparse.SUPPRESS or "-h" in item.option_strings:
+                    continue
+                if not item.option_strings:
+                    argument = f"Ar {item.metavar or item.dest}"
+                    words.append(f"Oo {argument} Oc" if item.nargs == "?" else argument + (" ..." if item.nargs == "+" else ""))
+                    continue
+                words.append(f"Oo Fl {item.option_strings[-1].removeprefix('-')} Oc")
+                if item.help and item.option_strings[-1] != "--json":
+                    says.append(f"With {item.option_strings[-1]}: {item.help}.")
+            out.append((" ".join(words), " ".join(says)))
+    return listing(out)
+
+
+def wrapped(page):
+    """Text lines at most 78 bytes wide; lines of macros stay whole."""
+    lines = []
+    for line in page.splitlines():
+        lines += [line] if line.startswith(".") else textwrap.wrap(line, 78, break_on_hyphens=False)
+    return "\n".join("\\&" + line if line[:1] == "'" else line for line in lines) + "\n"
+
+
+def dma_8():
+    known = {term.split()[0] for term, _ in DMA} | set("bqoCr")
+    ignored = sorted((set(options.ALONE) | set(options.VALUE) | set(options.ATTACHED)) - known, key=lambda letter: (letter.lower(), letter))
+    page = head("dma", 8, "a mail agent that sends")
+    page += """.Sh SYNOPSIS
+.Nm
+.Op Fl Dit
+.Op Fl b Ns Ar mode
+.Op Fl C Ar file
+.Op Fl F Ar name
+.Op Fl f Ar address
+.Op Fl L Ar tag
+.Op Ar recipient ...
+.Nm
+.Op Fl D
+.Fl q
+.Nm mailq
+.Nm newaliases
+.Sh DESCRIPTION
+.Nm
+takes a message on standard input and returns 0 as soon as it is safe on disk; delivery goes on without the caller.
+It never waits for the network unless
+.Fl D
+is given.
+Started as
+.Nm mailq
+it shows the queue, started as
+.Nm newaliases
+it checks the alias file; every other name, such as
+.Nm sendmail ,
+takes mail.
+.Pp
+A message whose relay is down, or refuses the login, is kept and tried again; nothing bounces for a wrong password.
+What somebody has to see to is said on standard error before anything else, until it is mended.
+.Sh OPTIONS
+"""
+    page += listing([(f"Fl {term}", says) for term, says in DMA])
+    page += ".Pp\nAccepted with their own arguments, and ignored, are the other options of sendmail, Postfix and Exim:\n"
+    page += "\n".join(f".Fl {letter}{' ,' if letter != ignored[-1] else ' .'}" for letter in ignored) + "\n"
+    page += ".Sh ENVIRONMENT\n" + listing(
+        [
+            ("Ev DMA_CONF", "Configuration file, when -C names none."),
+            ("Ev EMAIL", "Sender, when -f names none; may be a name and an address."),
+            ("Ev XDG_CONFIG_HOME , XDG_STATE_HOME", "Where user mode looks for its files."),
+        ]
+    )
+    page += ".Sh FILES\n" + listing(
+        [
+            ("Pa ~/.config/dma/dma.conf", "Configuration of user mode; never read for root."),
+            ("Pa /etc/dma/dma.conf", "Configuration of the machine."),
+            ("Pa ~/dead.letter", "A message that could not be spooled, kept only for a person at a terminal."),
+        ]
+    )
+    page += ".Sh EXIT STATUS\n" + listing([(status, says) for status, says in STATUS])
+    page += ".Sh SEE ALSO\n.Xr dma.conf 5 ,\n.Xr dma-queue 8 ,\n.Xr dma-setup 8 ,\n.Xr dmad 8\n"
+    page += ".Sh STANDARDS\nRFC 5321, RFC 5322, RFC 2920, RFC 3030, RFC 3464, RFC 4954, and the LSB sendmail interface.\n"
+    return page
+
+
+def dma_conf_5():
+    page = head("dma.conf", 5, "configuration of dma")
+    page += """.Sh DESCRIPTION
+One key a line, its value behind blanks.
+.Ql #
+starts a comment at the start of a line or after a blank.
+Keys are case-sensitive, the last one wins.
+A key without a value switches something on.
+An unknown key is a warning; a value that cannot be understood stops mail with exit status 78 and names the line.
+Durations are written
+.Ql 90s ,
+.Ql 5m ,
+.Ql 3h ,
+.Ql 5d ;
+sizes
+.Ql 100M .
+A changed file is in force at once, for waiting mail too.
+.Ss Keys of the Dragonfly Mail Agent
+"""
+    page += keys("dma") + ".Ss Keys of this program\n" + keys("new")
+    page += ".Ss Keys of forks and old versions\n" + keys("fork")
+    page += """.Ss auth.conf
+The file named by
+.Cm AUTHPATH
+has a line for each relay:
+.Dl login|host:password
+or, for one port only,
+.Dl login|host:587:password
+The password may be a reference:
+"""
+    page += listing(
+        [
+            ("Li keyring\\&:", "The entry of service dma:HOST and this login in the keyring that KEYRING names."),
+            ("Li credential\\&: Ns Ar name", "A file in $CREDENTIALS_DIRECTORY."),
+            ("Li file\\&: Ns Ar path", "The first line of a file that others cannot read."),
+            ("Li command\\&: Ns Ar words", "The first line a command prints; no shell, run by the owner of the queue."),
+            ("Li literal\\&: Ns Ar text", "A password that starts like one of the above."),
+        ]
+    )
+    page += ".Sh SEE ALSO\n.Xr dma 8 ,\n.Xr dma-setup 8\n"
+    return page
+
+
+def dmad_8():
+    parser = daemon.parser()
+    page = head("dmad", 8, "the process that owns the mail queue")
+    page += ".Sh SYNOPSIS\n.Nm\n.Op Fl C Ar file\n.Op Fl -leave-when-empty\n.Op Fl -run\n.Op Fl v\n.Op Fl -debug\n.Sh DESCRIPTION\n"
+    page += """.Nm
+delivers what is queued, tries again what is deferred, and reports what failed.
+One of it runs for each queue at a time.
+In user mode a submission leaves one behind, which ends when nothing is left to try; nobody need start it by hand.
+A configuration or password that changes is read again, and frees what waits for it.
+On a signal to terminate nothing new is begun, and what is under way is brought to its end.
+.Sh OPTIONS
+"""
+    return page + arguments(parser) + ".Sh SEE ALSO\n.Xr dma.conf 5 ,\n.Xr dma 8 ,\n.Xr dma-queue 8\n"
+
+
+def dma_queue_8():
+    parser = queue.parser()
+    page = head("dma-queue", 8, "look at the mail queue and change it")
+    page += ".Sh SYNOPSIS\n.Nm\n.Op Fl C Ar file\n.Ar verb\n.Op Ar argument ...\n.Sh DESCRIPTION\n"
+    page += """Shows what is queued, for whom, why it waits and until when, and carries out what an operator decides.
+Every verb is safe while
+.Xr dmad 8
+is at work.
+With
+.Fl -json
+the answer is JSON.
+.Sh VERBS
+"""
+    page += verbs(parser) + ".Sh OPTIONS\n" + arguments(parser)
+    page += ".Sh EXIT STATUS\n" + listing(
+        [
+            ("0", "Done."),
+            ("1", "There is no such message, it is being delivered, or list --check found something to see to."),
+            ("2", "The command line cannot be understood."),
+            ("75", "The queue cannot be reached now."),
+        ]
+    )
+    return page + ".Sh SEE ALSO\n.Xr mailq 1 ,\n.Xr dma 8 ,\n.Xr dmad 8\n"
+
+
+PAGES = {"dma.8": dma_8, "dma.conf.5": dma_conf_5, "dmad.8": dmad_8, "dma-queue.8": dma_queue_8}
+
+
+def main():
+    for name, page in PAGES.items():
+        (pathlib.Path(__file__).parent / name).write_text(wrapped(page()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
