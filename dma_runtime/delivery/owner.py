@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         @property
         def busy(self) -> bool: ...
 
+
 SLICE = 60.0  # seconds; the longest sleep
 ASK_C_DMA = 300.0  # seconds until a message that a process of C dma holds is asked for again
 GRACE = 25.0  # seconds for what is under way when we are told to stop
@@ -136,6 +137,7 @@ class Owner:
         self._bell = asyncio.Event()
         self._waiters: list[_Waiter] = []
         self.stopping = False  # told to stop
+        self._leaving = False  # what is rung from now on is left to the last look of `tenure.hold`
         self.resident = False
         self.foreign = False  # the spool belongs to another machine
 
@@ -172,6 +174,7 @@ class Owner:
                     break
                 await self._sleep()
         finally:
+            self._leaving = True
             for attendant in reversed(self._attendants):
                 await attendant.end()
             await control.close()
@@ -206,7 +209,7 @@ class Owner:
         try:
             await asyncio.wait_for(self._bell.wait(), wait)
         except TimeoutError:
-            pass
+            self._look_for_unannounced()
         self._bell.clear()
 
     def _look_around(self) -> None:
@@ -220,6 +223,7 @@ class Owner:
             self.rounds.slept()
         if moment.awake - self._looked_at_age > SLICE:
             self._looked_at_age = moment.awake
+            self._look_for_unannounced()
             self.rounds.look_at_age()
         if self._old_left and moment.awake - self._looked_for_old > ASK_C_DMA:
             self._take_over()
@@ -227,6 +231,13 @@ class Owner:
         if self.settings.refresh():
             self.secrets.clear()
             self._wake_deferred()
+
+    def _look_for_unannounced(self) -> None:
+        """A submitter may have been killed between the link and the ring, or found our backlog full."""
+        try:
+            self.queue.load()
+        except OSError as error:
+            self.log.warning(f"can not list the queue: {error.strerror or error}")
 
     def _wake_deferred(self) -> None:
         """The configuration or a secret changed: whatever was deferred may leave now."""
@@ -325,6 +336,8 @@ class Owner:
     # ------------------------------------------------------------ the bell
 
     async def _answer(self, request: dict[str, object]) -> dict[str, object] | None:
+        if self._leaving:
+            raise ConnectionResetError  # taken in now it would count as known, and nobody would begin it
         match request:
             case {"do": "look", "id": str(one)}:
                 self.take_in(one)

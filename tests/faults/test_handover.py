@@ -129,7 +129,7 @@ class Owner:
     resident = False
     late_listening = False
 
-    def __init__(self, held, spool, config, log, *, helo, trace=None):
+    def __init__(self, held, spool, config, log, *, helo, trace=None, attendants=()):
         self.held = held
         self.spool = spool
         self.stopping = self.foreign = False
@@ -301,6 +301,18 @@ def test_without_starting_an_owner():
 def test_listing_before_listening(monkeypatch):
     monkeypatch.setattr(Owner, "resident", True)
     monkeypatch.setattr(Owner, "late_listening", True)
+    with pytest.raises(Left):
+        interleave.explore(world_of(leaving), nobody_left_waiting)
+
+
+def test_taking_in_while_leaving(monkeypatch):
+    """What is known and not begun hides from the last look."""
+
+    def leave(self, bell):
+        self.queue.items = dict.fromkeys(bell.take()) and dict.fromkeys(self.spool.ids())
+        bell.close()
+
+    monkeypatch.setattr(Owner, "_leave", leave)
     with pytest.raises(Left):
         interleave.explore(world_of(leaving), nobody_left_waiting)
 
