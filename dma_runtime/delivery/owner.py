@@ -209,7 +209,7 @@ class Owner:
         try:
             await asyncio.wait_for(self._bell.wait(), wait)
         except TimeoutError:
-            self._look_for_unannounced()
+            pass
         self._bell.clear()
 
     def _look_around(self) -> None:
