@@ -24,14 +24,22 @@ class Recipient:
     """`address` is where the mail goes; `original` what was asked for before aliases (RFC 3461 ORCPT), often the same.
 
     `refused`: why it was not accepted at submission, "" for a good one. Such a recipient is never tried, only reported.
+    `notify`: what the sender asked to be told of, `never` or a list of `success,failure,delay`, "" when nothing was said
+    (RFC 3461 4.1). `orcpt`: the original recipient as it was given to us, `type;address`, "" when it was not.
     """
 
-    __slots__ = ("address", "original", "refused")
+    __slots__ = ("address", "notify", "orcpt", "original", "refused")
 
-    def __init__(self, address: str, original: str = "", refused: str = "") -> None:
+    def __init__(self, address: str, original: str = "", refused: str = "", notify: str = "", orcpt: str = "") -> None:
         self.address = address
         self.original = original or address
         self.refused = refused
+        self.notify = notify
+        self.orcpt = orcpt
+
+    def asks(self, event: str) -> bool:
+        """Whether the sender wants to hear of `success`, `failure` or `delay`. Who said nothing hears of the last two."""
+        return event in (self.notify.split(",") if self.notify else ("failure", "delay"))  # RFC 3461 4.1
 
     def __repr__(self) -> str:
         return f"Recipient({self.address!r}, {self.original!r})"
@@ -49,6 +57,7 @@ class Envelope:
         "accepted_at",  # seconds since the epoch, wall clock
         "boot",  # which boot of the machine `up` belongs to, "" when not known
         "bounce_of",  # id of the message this one reports on, "" for ordinary mail
+        "envid",  # the sender's own name for this sending, for reports (RFC 3461 4.4), "" without
         "has_8bit",  # some byte of the message is above 127
         "has_nul",
         "header_end",  # length of the header in bytes, without the empty line behind it
@@ -58,6 +67,7 @@ class Envelope:
         "message_id",  # the header field with its angle brackets, for the log
         "queue_only",  # asked for with -bq: waits until somebody runs the queue
         "recipients",
+        "ret",  # what a report returns: `full`, `hdrs`, or "" when the sender said nothing (RFC 3461 4.3)
         "sender",  # "" is the null sender
         "size",  # bytes of the message, LF line ends, line 1 not counted
         "uid",  # of the submitter
@@ -83,6 +93,8 @@ class Envelope:
         self.up = 0.0
         self.boot = ""
         self.queue_only = False
+        self.ret = ""
+        self.envid = ""
 
     def __repr__(self) -> str:
         return f"Envelope({self.id}, <{self.sender}> -> {[r.address for r in self.recipients]})"
@@ -139,11 +151,22 @@ def encode(envelope: Envelope, length: int = 0) -> bytes:
         f',"uid":{int(envelope.uid)},"login":{text(envelope.login)},"message_id":{text(envelope.message_id)}'
         f',"bounce_of":{text(envelope.bounce_of)},"size":{int(envelope.size)},"header_end":{int(envelope.header_end)}'
         f',"longest_line":{int(envelope.longest_line)},"has_8bit":{"true" if envelope.has_8bit else "false"}'
-        f',"has_nul":{"true" if envelope.has_nul else "false"}{queue_only}}}'
+        f',"has_nul":{"true" if envelope.has_nul else "false"}{queue_only}{_wishes(envelope)}}}'
     ).encode("ascii")
     if length and len(line) + 1 > length:
         raise ValueError(f"line 1 takes {len(line) + 1} bytes where {length} are kept")
     return line.ljust(length - 1) + b"\n" if length else line + b"\n"
+
+
+def _wishes(envelope: Envelope) -> str:
+    """What the sender said about reports; nothing for most messages, and passed over by versions that do not know it."""
+    said = f',"ret":{text(envelope.ret)}' if envelope.ret else ""
+    said += f',"envid":{text(envelope.envid)}' if envelope.envid else ""
+    if any(r.notify for r in envelope.recipients):
+        said += f',"notify":[{",".join(text(r.notify) for r in envelope.recipients)}]'
+    if any(r.orcpt for r in envelope.recipients):
+        said += f',"orcpt":[{",".join(text(r.orcpt) for r in envelope.recipients)}]'
+    return said
 
 
 def beginning(envelope: Envelope) -> bytes:
@@ -182,6 +205,16 @@ def decode(line: bytes) -> Envelope:
     for name in _KINDS:
         setattr(envelope, name, said[name])
     envelope.queue_only = said.get("queue_only") is True
+    for name in ("ret", "envid"):
+        if not isinstance(wish := said.get(name, ""), str):
+            raise BrokenMessage(f"envelope without a usable {name}")
+        setattr(envelope, name, wish)
+    for name in ("notify", "orcpt"):
+        wishes = said.get(name, [""] * len(listed))
+        if not isinstance(wishes, list) or len(wishes) != len(listed) or not all(isinstance(wish, str) for wish in wishes):
+            raise BrokenMessage(f"envelope without a usable {name}")
+        for recipient, wish in zip(envelope.recipients, wishes, strict=True):
+            setattr(recipient, name, wish)
     return envelope
 
 

@@ -140,7 +140,7 @@ def _apply(options: Options, letter: str, value: str) -> None:
         case "R":
             options.dsn_return = value.lower() if value.lower() in ("full", "hdrs") else ""
         case "V":
-            options.dsn_envelope = value
+            options.dsn_envelope = _envelope_id(value)
         case "M":
             if value in _EXIM_QUEUE:
                 raise UsageError("-M works on Exim's queue; see dma-queue for this one")
@@ -169,6 +169,16 @@ def _notify(value: str) -> str:
     if words == ["never"] or (words and all(word in ("success", "failure", "delay") for word in words)):
         return ",".join(words)
     raise UsageError(f"invalid argument: `-N {shown(value, 40)}', expected never or a list of success, failure, delay")
+
+
+def _envelope_id(value: str) -> str:
+    """RFC 3461 4.4: at most 100 printable characters, as xtext (`+` and two hexadecimal digits are a character)."""
+    first, *others = value.split("+")
+    if all(len(part) > 1 and set(part[:2]) <= set("0123456789ABCDEF") for part in others):
+        value = first + "".join(chr(int(part[:2], 16)) + part[2:] for part in others)
+    if len(value) > 100 or not (value.isascii() and value.isprintable()):
+        raise UsageError(f"invalid argument: `-V {shown(value, 40)}', expected at most 100 printable characters")
+    return value
 
 
 # msmtp's long options: those with a meaning here, those with a value that has none.

@@ -169,6 +169,10 @@ class Submission:
         envelope.uid = self.caller.uid
         envelope.login = self.login
         envelope.queue_only = self.options.queue_only or self.config.DEFER
+        envelope.ret = self.options.dsn_return
+        envelope.envid = self.options.dsn_envelope
+        for recipient in recipients:
+            recipient.notify = self.options.dsn_notify
         return envelope
 
     def _facts(self, envelope: Envelope) -> headers.Facts:

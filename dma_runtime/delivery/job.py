@@ -24,10 +24,11 @@ class Job:
     `chunks(capabilities)` gives the body for this relay: CRLF line ends, the last line ended; dot-stuffed unless
     `capabilities.chunking`; pieces of about 64 KB. It is called once a transaction, so it may be called again when
     the job is split. `size` is the body's size in bytes as it will go out, an estimate is good enough (RFC 1870 3); 0
-    is unknown. `key` is the caller's.
+    is unknown. `key` is the caller's. `wishes`: the parameters of MAIL, and of each RCPT, for a relay that speaks DSN
+    (`smtp.notification`), each with a blank before it.
     """
 
-    __slots__ = ("chunks", "eightbit", "id", "key", "needs_smtputf8", "recipients", "requiretls", "sender", "size")
+    __slots__ = ("chunks", "eightbit", "id", "key", "needs_smtputf8", "recipients", "requiretls", "sender", "size", "wishes")
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class Job:
         eightbit: bool = False,
         requiretls: bool = False,
         key: object = None,
+        wishes: tuple[bytes, list[bytes]] | None = None,
     ) -> None:
         self.id = id
         self.sender = sender
@@ -51,6 +53,7 @@ class Job:
         self.eightbit = eightbit
         self.requiretls = requiretls
         self.key = key
+        self.wishes = wishes
 
 
 class Work:
@@ -106,7 +109,14 @@ def parameters(job: Job, capabilities: Capabilities) -> bytes:
         found += b" SMTPUTF8"  # RFC 6531 3.4
     if job.requiretls:
         found += b" REQUIRETLS"  # RFC 8689 2
+    if job.wishes is not None and capabilities.dsn:
+        found += job.wishes[0]
     return found
+
+
+def recipient_parameters(job: Job, index: int, capabilities: Capabilities) -> bytes:
+    """The same for the RCPT of one recipient."""
+    return job.wishes[1][index] if job.wishes is not None and capabilities.dsn else b""
 
 
 def speakable(address: str) -> bool:

@@ -26,7 +26,7 @@ from collections import deque
 
 from dma_runtime.delivery import signon
 from dma_runtime.delivery.aftermath import End
-from dma_runtime.delivery.job import Job, Part, Work, divide, parameters
+from dma_runtime.delivery.job import Job, Part, Work, divide, parameters, recipient_parameters
 from dma_runtime.delivery.line import Broken, Line
 from dma_runtime.delivery.signon import Refused, Target, sign_on
 from dma_runtime.outcome import Outcome
@@ -374,7 +374,10 @@ class Session:
         kind = LmtpTransaction if self.target.lmtp else Transaction
         part.transaction = kind(
             command.mail(work.job.sender, parameters(work.job, capabilities)),
-            [command.rcpt(work.job.recipients[index]) for index in part.indices],
+            [
+                command.rcpt(work.job.recipients[index], recipient_parameters(work.job, index, capabilities))
+                for index in part.indices
+            ],
             chunking=capabilities.chunking,
             reset=self._unsettled(flight[-1]) if flight else self._needs_reset,
             ahead=self._speculate and self._engine.pipelining and work.job.sender in self._senders,

@@ -85,13 +85,21 @@ def path(address: str) -> bytes:
     return b"<" + raw + b">"
 
 
+def xtext(text: str) -> bytes:
+    """RFC 3461 4: printable ASCII as it is, `+`, `=` and all else as `+XX`."""
+    return b"".join(
+        bytes((byte,)) if 0x21 <= byte <= 0x7E and byte not in b"+=" else b"+%02X" % byte
+        for byte in text.encode("utf-8", "surrogateescape")
+    )
+
+
 def mail(sender: str, parameters: bytes = b"") -> bytes:
     """MAIL FROM; `parameters` start with a blank, as `mail_parameters` makes them."""
     return line(b"MAIL FROM:" + path(sender) + parameters)
 
 
-def rcpt(address: str) -> bytes:
-    return line(b"RCPT TO:" + path(address))
+def rcpt(address: str, parameters: bytes = b"") -> bytes:
+    return line(b"RCPT TO:" + path(address) + parameters)
 
 
 def bdat(size: int, last: bool) -> bytes:

@@ -25,6 +25,8 @@ def test_line_1_comes_back_as_it_was():
     made = envelope()
     made.recipients.append(Recipient("bad", "bad", "no such user"))
     made.queue_only = True
+    made.ret, made.envid = "full", "my \"name\" grüße"
+    made.recipients[0].notify, made.recipients[1].orcpt = "success,delay", "rfc822;who@else.example"
     assert everything(decode(encode(made))) == everything(made)
 
 
@@ -88,6 +90,11 @@ def without(key):
         json.dumps({**without("recipients"), "recipients": []}).encode(),
         json.dumps({**without("recipients"), "recipients": ["a@b"]}).encode(),
         json.dumps({**without("recipients"), "recipients": [["a", "b", "c", "d"]]}).encode(),
+        json.dumps({**without("v"), "v": 1, "ret": 1}).encode(),
+        json.dumps({**without("v"), "v": 1, "envid": None}).encode(),
+        json.dumps({**without("v"), "v": 1, "notify": ["never"]}).encode(),
+        json.dumps({**without("v"), "v": 1, "orcpt": "rfc822;a@b"}).encode(),
+        json.dumps({**without("v"), "v": 1, "notify": [1, 2]}).encode(),
         b"[" * 100_000,
     ],
 )
@@ -99,3 +106,31 @@ def test_a_bad_line_is_broken_never_a_guess(line):
 def test_keys_of_the_future_are_passed_over():
     said = {**json.loads(encode(envelope())), "requiretls": True}
     assert everything(decode(json.dumps(said).encode())) == everything(envelope())
+
+
+def test_a_message_without_wishes_is_written_as_by_the_first_version():
+    """So that either version reads what the other wrote."""
+    assert set(json.loads(encode(envelope()))) & {"ret", "envid", "notify", "orcpt"} == set()
+
+
+def test_what_is_kept_holds_the_wishes_too():
+    made = Envelope("abc123", "", [Recipient("a@b", notify="never", orcpt="rfc822;" + "x" * 300)], 0.0)
+    made.envid = "e" * 100
+    length = reserved(made)
+    made.size = 10**15 - 1
+    assert len(encode(made, length)) == length
+
+
+@pytest.mark.parametrize(
+    ("notify", "asked"),
+    [
+        ("", {"failure", "delay"}),
+        ("never", set()),
+        ("success", {"success"}),
+        ("success,failure,delay", {"success", "failure", "delay"}),
+        ("delay", {"delay"}),
+    ],
+)
+def test_what_a_sender_asks_to_be_told_of(notify, asked):
+    recipient = Recipient("a@b", notify=notify)
+    assert {event for event in ("success", "failure", "delay") if recipient.asks(event)} == asked
