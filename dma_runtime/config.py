@@ -278,7 +278,7 @@ class Config:
 
     RETRY = key(durations, (300, 10800), "First and longest time between two attempts.", NEW)
     EXPIRE = key(duration, 432000, "Age at which an undeliverable message is returned.", NEW)
-    DELAYWARNING = optional(duration, "Age at which the sender gets one report of the delay.", NEW, later=True)
+    DELAYWARNING = optional(duration, "Age at which the sender gets one report of the delay.", NEW)
     CONNECTTIMEOUT = key(duration, 30, "Longest wait for a connection.", NEW)
     TIMEOUT = optional(duration, "Upper bound for every wait on a relay; default: RFC 5321's per command.", NEW)
     MAXCONNECTIONS = key(count, 4, "Most connections to one relay.", NEW)

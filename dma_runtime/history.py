@@ -5,6 +5,7 @@ An event is one JSON object of `log/<id>`:
     {"do": "attempt", "at": …, "up": …, "awake": …, "boot": …, "r": [indices], "kind": …, "scope": …, "code": …,
      "status": …, "text": …, "stage": …, "relay": …, "answered": …, "tell": …, "hint": …, "next": wall|null, "backoff": s}
     {"do": "hold", "at": …}     {"do": "release", "at": …}     nothing is tried in between
+    {"do": "delayed", "at": …}                                 the sender was told that it is late
     {"do": "kept", "at": …, "why": …}                          failed, and the sender could not be told: stays in sight
 
 Unknown events and fields are passed over, so that a spool of a later version can be read.
@@ -57,9 +58,9 @@ class Progress:
 class State:
     """A message: `recipients` in the envelope's order; `open`: indices still to be tried; `held` by the operator;
     `tried`: an attempt was recorded; `kept`: why a failed message stays in the queue, "" if it does not;
-    `first_at`: wall clock of the first event, 0.0 without one."""
+    `warned`: the sender was told that it is late; `first_at`: wall clock of the first event, 0.0 without one."""
 
-    __slots__ = ("first_at", "held", "kept", "open", "recipients", "tried")
+    __slots__ = ("first_at", "held", "kept", "open", "recipients", "tried", "warned")
 
     def __init__(self, envelope: Envelope) -> None:
         self.recipients = [Progress() for _ in envelope.recipients]
@@ -67,6 +68,7 @@ class State:
         self.held = False
         self.tried = False
         self.kept = ""
+        self.warned = False
         self.first_at = 0.0
 
     @property
@@ -85,6 +87,8 @@ class State:
                 self.held = True
             case "release":
                 self.held = False
+            case "delayed":
+                self.warned = True
             case "kept":
                 self.kept = str(event.get("why", "")) or "the sender could not be told"
 

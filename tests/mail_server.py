@@ -72,16 +72,18 @@ class Certificate:
 
 
 class MailServer:
-    """`tls`: "" (none), "starttls" or "implicit". `users`: login -> password."""
+    """`tls`: "" (none), "starttls" or "implicit". `users`: login -> password. `dsn`: it offers DSN, and takes its parameters
+    without doing anything about them; `commands` shows them."""
 
     host = "127.0.0.1"
 
-    def __init__(self, *, tls="", users=None, certificate=None, size=33554432, name="mail.example.org"):
+    def __init__(self, *, tls="", users=None, certificate=None, size=33554432, name="mail.example.org", dsn=False):
         assert tls in ("", "starttls", "implicit")
         self.tls = tls
         self.users = users
         self.size = size
         self.name = name
+        self.dsn = dsn
         self.certificate = certificate or (Certificate() if tls else None)
         self.messages = []
         self.commands = []  # (connection number, verb, argument); of AUTH only the mechanism
@@ -270,9 +272,16 @@ class Conversation(SMTP):
             shown = (argument or "").split(" ")[0] if verb == "AUTH" else argument
             self.mail_server.commands.append((self.number, verb, shown))
             if not await self._say(self.mail_server.answer(stage, argument)):
+                if self.mail_server.dsn and verb in ("MAIL", "RCPT"):
+                    words = argument.split(" ")
+                    argument = " ".join(w for w in words if w.partition("=")[0] not in ("RET", "ENVID", "NOTIFY", "ORCPT"))
                 await ordinary(argument)
 
         return method
+
+    async def handle_EHLO(self, server, session, envelope, hostname, responses):
+        session.host_name = hostname
+        return [*responses[:-1], "250-DSN", responses[-1]] if self.mail_server.dsn else responses
 
     async def handle_DATA(self, server, session, envelope):
         answer = self.mail_server.answer("final DATA", envelope.mail_from)

@@ -9,6 +9,8 @@ Rules:
   one log line (`Returned.dropped`), as C dma does (corecode/dma f52ebb4).
 - The report's id derives from the message's id and the recipients it covers. A step repeated after a crash finds it in
   the queue and makes no second one; if other recipients failed this time it is another report, so nobody goes untold.
+- Recipients whose sender asked not to hear of failures (NOTIFY, RFC 3461 4.1) are in no report; RET says what comes back.
+- `tell` makes the reports of what has not failed: that mail is late, or was delivered (`delivery.news` says when).
 - `Returned.events` end the recipients' part in the attempt log. They are to be synced after the report, which is safe
   when `spool` returns (hard-parts.md, Spool, "Death of a message").
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from dma_runtime.config import Config
+    from dma_runtime.delivery.news import News
     from dma_runtime.envelope import Moment
     from dma_runtime.history import Event, State
     from dma_runtime.system.spool import Spool
@@ -89,6 +92,11 @@ class Reports:
         if not envelope.sender and not envelope.bounce_of:
             said = f"can not bounce a bounce message, discarding: {_names(envelope, failures)}"
             return Returned(events, dropped=said)
+        asked = [pair for pair in failures if envelope.recipients[pair[0]].asks("failure")]
+        if not asked:
+            said = f"not delivered, and its sender asked not to be told: {_names(envelope, failures)}"
+            return Returned(events, dropped=said)
+        failures = asked
         config = self._config()
         mailname = identity.mail_name(config)
         try:
@@ -110,6 +118,40 @@ class Reports:
             return _kept(events, moment, NO_SENDER if envelope.sender else NO_POSTMASTER)
         return Returned(events, id=report)
 
+    def tell(self, envelope: Envelope, news: News) -> str:
+        """Make a report of what has not failed. Its id; "" when the sender cannot be told, and then nobody is.
+
+        Raises as `spool`."""
+        moment, config = self._now(), self._config()
+        mailname = identity.mail_name(config)
+        recipients = self._recipients(envelope.sender, config, mailname) if envelope.sender else []
+        if not recipients:
+            return ""
+        # One report of a delay is all that is made; of deliveries one for those who were delivered together.
+        report = envelope.id + ("w" if news.kind == dsn.DELAYED else f"d{_covering([index for index, _ in news.pairs])}")
+        try:
+            stored = self._spool.open(envelope.id)
+        except (BrokenMessage, FileNotFoundError):
+            return ""
+        try:
+            pieces = dsn.report(
+                id=report,
+                to=envelope.sender,
+                original=stored.envelope,
+                fates=[_fate(stored.envelope.recipients[index], outcome, moment) for index, outcome in news.pairs],
+                mailname=mailname,
+                hostname=identity.host_name(),
+                now=moment.wall,
+                read=stored.pread,
+                action=news.kind,
+                retry_until=news.until,
+            )
+            return self._write(report, f"<{report}@{mailname}>", recipients, stored.envelope, pieces, moment)
+        except CannotSpool as problem:
+            raise OSError(errno.EIO, problem.text) from problem
+        finally:
+            stored.close()
+
     # ------------------------------------------------------------ the two kinds
 
     def _report(
@@ -130,7 +172,7 @@ class Reports:
             hostname=identity.host_name(),
             now=moment.wall,
             read=stored.pread,
-            full=config.FULLBOUNCE,
+            full=original.ret == "full" or (config.FULLBOUNCE and original.ret != "hdrs"),  # RFC 3461 4.3
         )
         return self._write(report, f"<{report}@{mailname}>", recipients, original, pieces, moment)
 

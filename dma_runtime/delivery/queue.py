@@ -26,9 +26,9 @@ class Round:
 
     out: parts handed to relays or mailboxes and not yet back. steps: results given to the recorder and not yet safe.
     failures: final outcomes, reported when the round is over. waiting: recipients not tried, and until when their relay is
-    down (wall clock). closed: recipients for whom this round was the last."""
+    down (wall clock). deferred: why recipients wait on. closed: recipients for whom this round was the last."""
 
-    __slots__ = ("closed", "failures", "forced", "out", "steps", "waiting")
+    __slots__ = ("closed", "deferred", "failures", "forced", "out", "steps", "waiting")
 
     def __init__(self, forced: bool) -> None:
         self.forced = forced  # asked for: the schedule the message had is kept
@@ -36,6 +36,7 @@ class Round:
         self.steps = 0
         self.failures: list[tuple[int, Outcome]] = []
         self.waiting: dict[int, float] = {}
+        self.deferred: dict[int, Outcome] = {}
         self.closed: set[int] = set()
 
 

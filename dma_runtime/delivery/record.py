@@ -16,6 +16,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from dma_runtime.delivery import bounce
+from dma_runtime.delivery.news import News
 from dma_runtime.delivery.queue import Item
 from dma_runtime.errors import BrokenMessage
 from dma_runtime.outcome import Outcome
@@ -34,16 +35,26 @@ class Step:
     """What is to be recorded for one message in one batch.
 
     events: to append. failures: (index, outcome) the sender is told of now. last: nobody is left to try after this.
-    returned: what became of the report, filled in by the worker."""
+    news: what else the sender is told now. returned: what became of the report of failures, told: the ids of the other
+    reports, filled in by the worker."""
 
-    __slots__ = ("error", "events", "failures", "item", "last", "returned")
+    __slots__ = ("error", "events", "failures", "item", "last", "news", "returned", "told")
 
-    def __init__(self, item: Item, events: list[Event], failures: list[tuple[int, Outcome]], last: bool) -> None:
+    def __init__(
+        self,
+        item: Item,
+        events: list[Event],
+        failures: list[tuple[int, Outcome]],
+        last: bool,
+        news: list[News] | None = None,
+    ) -> None:
         self.item = item
         self.events = events
         self.failures = failures
         self.last = last
+        self.news = news or []
         self.returned: bounce.Returned | None = None
+        self.told: list[str] = []
         self.error = ""
 
     @property
@@ -127,8 +138,9 @@ class Recorder:
         for step in batch:
             step.error = ""
             try:
+                # Repeated, both find the reports they made.
+                step.told = [id for told in step.news if (id := self.reports.tell(step.item.envelope, told))]
                 if step.failures:
-                    # Repeated, it finds the report it made.
                     step.returned = self.reports.spool(step.item.envelope, step.item.state, step.failures)
                 events = step.recorded
                 if events and not (step.last and not step.failures and not step.item.state.tried):

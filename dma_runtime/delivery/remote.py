@@ -29,6 +29,8 @@ from dma_runtime.policy import verdict
 from dma_runtime.policy.exchangers import ascii_domain
 from dma_runtime.policy.relay import RelayState
 from dma_runtime.policy.route import DIRECT, Hop, Route
+from dma_runtime.smtp import notification
+from dma_runtime.system import identity
 from dma_runtime.system.stored import StoredMessage
 
 TYPE_CHECKING = False
@@ -62,7 +64,9 @@ class Desk(Protocol):
     wake: Callable[[], None]
     relays: dict[str, RelayState]
 
-    def finished(self, item: Item, pairs: list[tuple[int, Outcome]], relay: Relay | None = None) -> None: ...
+    def finished(
+        self, item: Item, pairs: list[tuple[int, Outcome]], relay: Relay | None = None, *, told: bool = False
+    ) -> None: ...
     def waits(self, item: Item, indices: list[int], state: RelayState) -> None: ...
     def split(self, item: Item) -> None: ...
     def gone(self, item: Item) -> None: ...
@@ -78,9 +82,10 @@ class Desk(Protocol):
 class Work:
     """One message's recipients behind one relay.
 
-    `tried`: the hosts that deferred them in this attempt, `known`: with what outcome, by index."""
+    `tried`: the hosts that deferred them in this attempt, `known`: with what outcome, by index. `told`: the relay was told
+    what reports the sender asked for, and sees to them."""
 
-    __slots__ = ("indices", "item", "known", "stored", "tried")
+    __slots__ = ("indices", "item", "known", "stored", "told", "tried")
 
     def __init__(self, item: Item, indices: list[int], tried: frozenset[Hop] = frozenset()) -> None:
         self.item = item
@@ -88,6 +93,7 @@ class Work:
         self.tried = tried
         self.known: dict[int, Outcome] = {}
         self.stored: StoredMessage | None = None
+        self.told = False
 
     def close(self) -> None:
         if self.stored is not None:
@@ -220,6 +226,7 @@ class Relay:
         envelope = work.item.envelope
 
         def chunks(capabilities: Capabilities) -> Iterator[bytes]:
+            work.told = capabilities.dsn
             return wire(stored.pread, envelope, eightbit=capabilities.eightbitmime, bdat=capabilities.chunking)
 
         sender = ascii_domain(envelope.sender)
@@ -233,7 +240,17 @@ class Relay:
             needs_smtputf8=any(needs_smtputf8(address) for address in (sender, *recipients)),
             eightbit=envelope.has_8bit,
             key=work,
+            wishes=self._wishes(work),
         )
+
+    def _wishes(self, work: Work) -> tuple[bytes, list[bytes]] | None:
+        """What a relay that speaks DSN is told (RFC 3461)."""
+        envelope = work.item.envelope
+        recipients = [envelope.recipients[index] for index in work.indices]
+        if not envelope.ret and not envelope.envid and not any(one.notify or one.orcpt for one in recipients):
+            return None
+        mailname = identity.mail_name(self.desk.settings.config)
+        return notification.of_mail(envelope), [notification.of_recipient(one, mailname) for one in recipients]
 
     def _done(self, job: Job, outcomes: list[Outcome], hop: Hop) -> None:
         """A transaction is over: one outcome per recipient."""
@@ -264,7 +281,7 @@ class Relay:
             if outcome.scope == SENDER and outcome.kind == DEFERRED:
                 self._refused_senders[work.item.envelope.sender] = outcome
         if pairs:
-            self.desk.finished(work.item, pairs, self)
+            self.desk.finished(work.item, pairs, self, told=work.told)
         if down is not None and self.approach.exhausted:
             self._all_wait(down, [])
 

@@ -17,7 +17,8 @@ import random
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 
-from dma_runtime.delivery import local
+from dma_runtime.delivery import local, news
+from dma_runtime.delivery.news import News
 from dma_runtime.delivery.queue import Item, Queue, Round
 from dma_runtime.delivery.record import PAUSE, Recorder, Step
 from dma_runtime.delivery.remote import Relay, Work
@@ -155,12 +156,13 @@ class Rounds:
 
     # ------------------------------------------------------------ back
 
-    def finished(self, item: Item, pairs: Pairs, relay: Relay | None = None) -> None:
-        """Recipients of an item were tried."""
+    def finished(self, item: Item, pairs: Pairs, relay: Relay | None = None, *, told: bool = False) -> None:
+        """Recipients of an item were tried. `told`: the relay knows what reports the sender asked for."""
         if item.round is None:
             return  # another part of it found the message gone or damaged
         moment = self.now()
         events: list[Event] = []
+        tidings: list[News] = []
         for outcome, indices in _grouped(pairs):
             self._count_network(outcome)
             if outcome.kind == DEFERRED and self._expired(item, indices[0], moment, outcome.answered):
@@ -174,11 +176,16 @@ class Rounds:
                 events.append(attempt_event(outcome, indices, moment, due=due, backoff=backoff))
                 if outcome.kind == DELIVERED:
                     item.round.closed.update(indices)
+                    handed_on = relay is not None and not any(hop.lmtp for hop in relay.route.hops)
+                    if not told and (good := news.of_delivery(item, outcome, indices, handed_on=handed_on)):
+                        tidings.append(good)
+                else:
+                    item.round.deferred.update(dict.fromkeys(indices, outcome))
             for index in indices:
                 address = item.envelope.recipients[index].address
                 self.log.outcome(item.envelope, address, outcome, moment.wall - item.envelope.accepted_at, wait)
                 self._tell(outcome, relay, item.envelope.sender, address)
-        self._part_is_back(item, item.round, events)
+        self._part_is_back(item, item.round, events, tidings)
 
     def _expired(
         self, item: Item, index: int, moment: Moment, answered: bool, state: RelayState | None = None
@@ -247,29 +254,42 @@ class Rounds:
         if item.round is None:
             return
         moment = self.now()
+        last = Outcome(DEFERRED, state.text, code=state.code, stage=state.stage)
         for index in indices:
             if self._expired(item, index, moment, False, state):
-                last = Outcome(DEFERRED, state.text, code=state.code, stage=state.stage)
                 item.round.failures.append((index, retry.given_up(last, self.settings.config.EXPIRE)))
             else:
                 item.round.waiting[index] = state.down_until
-        self._part_is_back(item, item.round, [])
+                item.round.deferred[index] = last
+        self._part_is_back(item, item.round, [], [])
 
-    def _part_is_back(self, item: Item, round: Round, events: list[Event]) -> None:
+    def _part_is_back(self, item: Item, round: Round, events: list[Event], tidings: list[News]) -> None:
         round.out -= 1
         failures: Pairs = []
         if round.out == 0:
             failures, round.failures = round.failures, []
             round.closed.update(index for index, _ in failures)
+            moment = self.now()
+            if late := news.of_delay(item, self.settings.config, moment):
+                events, tidings = [*events, news.delayed_event(moment)], [*tidings, late]
         last = round.out == 0 and round.closed.issuperset(item.state.open)
         if events or failures:
-            self._record(item, round, events, failures, last=last)
+            self._record(item, round, events, failures, last=last, tidings=tidings)
         elif round.out == 0 and round.steps == 0:
             self._over(item, round)
 
-    def _record(self, item: Item, round: Round, events: list[Event], failures: Pairs, *, last: bool) -> None:
+    def _record(
+        self,
+        item: Item,
+        round: Round,
+        events: list[Event],
+        failures: Pairs,
+        *,
+        last: bool,
+        tidings: list[News] | None = None,
+    ) -> None:
         round.steps += 1
-        self.recorder.add(Step(item, events, failures, last))
+        self.recorder.add(Step(item, events, failures, last, tidings))
 
     def applied(self, step: Step) -> None:
         """A step is safe on disk: the index follows."""
@@ -279,6 +299,10 @@ class Rounds:
         item.round.steps -= 1
         for event in step.recorded:
             item.state.apply(event)
+        for id in step.told:
+            self.log.info(f"its sender is told as {id}", item.id)
+            self.queue.add(id)
+            self.wake()
         if step.returned is not None:
             if step.returned.id:
                 self.log.bounced(item.envelope, step.returned.id)

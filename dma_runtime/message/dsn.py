@@ -1,9 +1,10 @@
-"""The report to a sender: what could not be delivered (or is late), to whom, and what the relay said.
+"""The report to a sender: what could not be delivered (or is late, or was delivered), to whom, and what the relay said.
 
 Rules:
 - `multipart/report; report-type=delivery-status` (RFC 6522) of three parts: text for people, `message/delivery-status`
   (RFC 3464) for programs, and the header of the message or, when asked for, the whole message.
-- One report covers all recipients that failed in one round of attempts.
+- One report covers all recipients that failed in one round of attempts. What the sender gave to recognise it by (ENVID,
+  ORCPT) comes back (RFC 3461 6.3).
 - The text for people holds C dma's sentences, subject and Received line word for word: programs that read bounces look
   for them (corecode/dma mail.c, bounce.c; sisimai's DragonFly module).
 - The server's reply is quoted in full, up to `REPLY_LIMIT` characters for each recipient.
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
 
     from dma_runtime.envelope import Envelope, Recipient
     from dma_runtime.outcome import Outcome
+
+FAILED, DELAYED, RELAYED, DELIVERED = "failed", "delayed", "relayed", "delivered"  # RFC 3464 2.3.3
+_SUBJECTS = {
+    FAILED: "Mail delivery failed", DELAYED: "Mail delivery delayed", RELAYED: "Mail relayed", DELIVERED: "Mail delivered",
+}  # fmt: skip
 
 PROGRAM = "DragonFly Mail Agent"  # bounce parsers look for this name
 REPLY_LIMIT = 16384  # characters of one reply
@@ -71,14 +77,15 @@ def report(
     now: float,
     read: Callable[[int, int], bytes],
     full: bool = False,
+    action: str = FAILED,
     retry_until: float | None = None,
 ) -> Iterator[bytes]:
     """The report `id` on the message `original`, addressed to `to`.
 
     `read(n, at)` gives up to n bytes of that message from offset `at`. `full` returns the whole message, not only its
-    header. With `retry_until` (wall clock) it is a warning of delay: nothing has failed yet.
+    header. `action` is what happened to the recipients, by default that delivery failed; DELAYED goes with `retry_until`
+    (wall clock), the time until which it is tried.
     """
-    late = retry_until is not None
     boundary = f"=_dma.{id}"
     returned = _Returned(original, read, full)
     head = [
@@ -88,7 +95,7 @@ def report(
         *(f"X-Original-To: <{a}>" for a in (shown(f.recipient.original) for f in fates) if a.isascii()),
         f"From: Mail Delivery Subsystem <MAILER-DAEMON@{mailname}>",
         f"To: {_mailbox(to, mailname)}",
-        f"Subject: {'Mail delivery delayed' if late else 'Mail delivery failed'}",
+        f"Subject: {_SUBJECTS[action]}",
         f"Message-ID: <{id}@{mailname}>",
         *_thread(original.message_id),
         f"Date: {date(now)}",
@@ -102,13 +109,16 @@ def report(
         "",
     ]
     yield "\n".join(head).encode("utf-8", "surrogateescape")
-    yield _part(boundary, "Notification") + _for_people(fates, mailname, full, retry_until)
+    yield _part(boundary, "Notification") + _for_people(fates, mailname, full, action, retry_until)
     yield _part(boundary, "Delivery report") + b"Content-Type: message/delivery-status\n\n"
+    if original.envid:
+        yield _field("Original-Envelope-Id", shown(original.envid))  # RFC 3464 2.2.1
     yield f"Reporting-MTA: dns; {mailname}\n".encode()
     yield f"X-DMA-Queue-ID: {original.id}\nArrival-Date: {date(original.accepted_at)}\n".encode()
     for fate in fates:
-        yield b"\n" + _for_programs(fate, mailname, retry_until)
-    yield _part(boundary, "Undelivered message" if full else "Undelivered message header")
+        yield b"\n" + _for_programs(fate, mailname, action, retry_until)
+    arrived = action in (RELAYED, DELIVERED)
+    yield _part(boundary, "Message header" if arrived else f"Undelivered message{'' if full else ' header'}")
     yield from returned.pieces()
     yield f"\n--{boundary}--\n".encode()
 
@@ -148,17 +158,21 @@ def _part(boundary: str, description: str) -> bytes:
 # ---------------------------------------------------------------- part 1: for people
 
 
-def _for_people(fates: list[Fate], mailname: str, full: bool, retry_until: float | None) -> bytes:
+def _for_people(fates: list[Fate], mailname: str, full: bool, action: str, retry_until: float | None) -> bytes:
     said = [f"This is the {PROGRAM} v{__version__} at {mailname}.", ""]
     for fate in fates:
         address = shown(fate.recipient.address)
-        if retry_until is None:
+        if action == FAILED:
             said.append(f"There was an error delivering your mail to <{address}>.")
-        else:
+        elif action == DELAYED:
             said.append(f"Your mail to <{address}> has not been delivered yet.")
+        elif action == RELAYED:
+            said.append(f"Your mail to <{address}> was handed to {shown(fate.outcome.relay)}, which reports no delivery.")
+        else:
+            said.append(f"Your mail to <{address}> was delivered.")
         if fate.recipient.original != fate.recipient.address:
             said.append(f"(You wrote to <{shown(fate.recipient.original)}>.)")
-        said += ["", *_reason(fate), ""]
+        said += ["", *_reason(fate), ""] if action in (FAILED, DELAYED) else [""]
     if retry_until is not None:
         said += [f"You need not send it again: it is tried until {date(retry_until)}.", ""]
     said.append("Original message follows." if full else "Message headers follow.")
@@ -207,22 +221,25 @@ def _lines(text: str) -> list[str]:
 # ---------------------------------------------------------------- part 2: for programs
 
 
-def _for_programs(fate: Fate, mailname: str, retry_until: float | None) -> bytes:
+def _for_programs(fate: Fate, mailname: str, action: str, retry_until: float | None) -> bytes:
     """One group of per-recipient fields (RFC 3464 2.3)."""
     outcome = fate.outcome
     fields = []
-    if fate.recipient.original != fate.recipient.address:
+    if fate.recipient.orcpt:
+        kind, _, address = fate.recipient.orcpt.partition(";")
+        fields.append(_field("Original-Recipient", f"{shown(kind)}; {shown(address)}"))  # RFC 3464 2.3.1
+    elif fate.recipient.original != fate.recipient.address:
         fields.append(_field("Original-Recipient", _typed_address(_qualified(fate.recipient.original, mailname))))
     fields.append(_field("Final-Recipient", _typed_address(_qualified(fate.recipient.address, mailname))))
-    fields.append(_field("Action", "failed" if retry_until is None else "delayed"))
-    fields.append(_field("Status", _status(fate, retry_until)))
+    fields.append(_field("Action", action))
+    fields.append(_field("Status", _status(fate, action)))
     remote = shown(outcome.relay).partition(" ")[0]
     if remote:
         fields.append(_field("Remote-MTA", f"dns; {remote}"))
     # RFC 3464 2.3.6: the type `smtp` is for what a server really said.
     if outcome.code:
         fields.append(_field("Diagnostic-Code", "smtp; " + " ".join(_lines(_reply(outcome)))))
-    else:
+    elif action in (FAILED, DELAYED):
         fields.append(_field("Diagnostic-Code", "X-DMA; " + " ".join(_lines(outcome.text) or ["unknown"])))
     if fate.attempted_at:
         fields.append(_field("Last-Attempt-Date", date(fate.attempted_at)))
@@ -231,15 +248,18 @@ def _for_programs(fate: Fate, mailname: str, retry_until: float | None) -> bytes
     return b"".join(fields)
 
 
-def _status(fate: Fate, retry_until: float | None) -> str:
+def _status(fate: Fate, action: str) -> str:
     """RFC 3463: the server's own triple if its class fits what happened, else the least that is known."""
     outcome = fate.outcome
-    temporary = retry_until is not None or outcome.kind == DEFERRED or 400 <= outcome.code < 500
+    arrived = action in (RELAYED, DELIVERED)
+    temporary = action == DELAYED or outcome.kind == DEFERRED or 400 <= outcome.code < 500
     # An address that was given up keeps the class of its last answer.
-    classes = "4" if retry_until is not None else "5" if outcome.code >= 500 else "45"
+    classes = "2" if arrived else "4" if action == DELAYED else "5" if outcome.code >= 500 else "45"
     parts = outcome.status.split(".")
     if len(parts) == 3 and parts[0] in [*classes] and all(p.isascii() and p.isdigit() and len(p) <= 3 for p in parts):
         return outcome.status
+    if arrived:
+        return "2.0.0"
     if fate.given_up_after:
         return "4.4.7"  # RFC 3463 3.5: delivery time expired
     return "4.0.0" if temporary else "5.0.0"

@@ -10,9 +10,10 @@ import pytest
 from dma_runtime import config
 from dma_runtime.aliases import parse as parse_aliases
 from dma_runtime.delivery import bounce
+from dma_runtime.delivery.news import News
 from dma_runtime.envelope import Envelope, Moment, Recipient
 from dma_runtime.history import fold
-from dma_runtime.outcome import DEFERRED, FAILED, Outcome
+from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, Outcome
 from dma_runtime.policy import retry
 from dma_runtime.policy.recipients import Resolver
 from dma_runtime.system.fs import FileSystem
@@ -315,3 +316,97 @@ def test_a_full_disk_is_an_error_to_repeat_and_leaves_nothing(tmp_path, size):
     assert first
     fs.full = True
     assert fail(made, envelope).id == first  # repeated: there is nothing to write
+
+
+# ---------------------------------------------------------------- what the sender asked for (RFC 3461)
+
+
+def wished(spool, *notify, ret="", body=b"\nhello\n"):
+    names = [f"r{n}@x.test" for n in range(len(notify))]
+    envelope = Envelope("", "me@box.test", [Recipient(a, notify=n) for a, n in zip(names, notify, strict=True)], 1_789_999_000.0)
+    envelope.message_id, envelope.ret, envelope.envid, envelope.header_end = "<m@box.test>", ret, "E1", len(HEADER)
+    draft = spool.draft(envelope)
+    draft.write(HEADER + body)
+    draft.commit(envelope)
+    return envelope
+
+
+def test_notify_never_gets_no_report_and_the_message_ends(spool):
+    envelope = wished(spool, "never", "success,delay")
+    returned = fail(reports(spool), envelope, (0, REFUSED), (1, REFUSED))
+    assert (returned.id, returned.kept) == ("", False)
+    assert "asked not to be told: <r0@x.test>, <r1@x.test>" in returned.dropped
+    assert [event["r"] for event in returned.events] == [[0], [1]]
+    assert spool.ids() == [envelope.id]
+
+
+def test_those_who_asked_are_in_the_report_the_others_are_not(spool):
+    envelope = wished(spool, "never", "failure", "")
+    returned = fail(reports(spool), envelope, (0, REFUSED), (1, REFUSED), (2, REFUSED))
+    text = whole(spool, returned.id)
+    assert b"r0@x.test" not in text
+    assert b"Final-Recipient: rfc822; r1@x.test" in text
+    assert b"Final-Recipient: rfc822; r2@x.test" in text
+    assert b"Original-Envelope-Id: E1" in text
+    assert len(returned.events) == 3
+
+
+@pytest.mark.parametrize(
+    ("conf", "ret", "full"), [("", "", False), ("", "full", True), ("FULLBOUNCE", "", True), ("FULLBOUNCE", "hdrs", False)]
+)
+def test_ret_says_what_comes_back(spool, conf, ret, full):
+    returned = fail(reports(spool, f"SMARTHOST relay.test\n{conf}"), wished(spool, "", ret=ret))
+    assert (b"\nhello\n" in whole(spool, returned.id)) == full
+
+
+def whole(spool, name):
+    stored = spool.open(name)
+    try:
+        return stored.pread(1 << 20, 0)
+    finally:
+        stored.close()
+
+
+@pytest.mark.parametrize("kind", ["relayed", "delivered"])
+def test_a_report_of_success(spool, kind):
+    envelope = wished(spool, "success", "success", ret="full")
+    outcome = Outcome(DELIVERED, "250 ok", code=250, stage="final DATA", relay="mx [::1]")
+    made = reports(spool)
+    name = made.tell(envelope, News(kind, [(0, outcome)]))
+    assert name == made.tell(envelope, News(kind, [(0, outcome)]))  # a repeated step
+    assert made.tell(envelope, News(kind, [(1, outcome)])) != name
+    report = spool.read(name)
+    assert (report.sender, report.recipients[0].address, report.bounce_of) == ("", "me", envelope.id)
+    text = whole(spool, name)
+    assert f"Action: {kind}".encode() in text
+    assert b"\nhello\n" not in text  # RFC 3461 4.3: RET is for failures
+
+
+def test_one_report_of_a_delay_whoever_waits(spool):
+    envelope = wished(spool, "", "")
+    late = Outcome(DEFERRED, "451 4.7.1 later", code=451, status="4.7.1", stage="RCPT TO", relay="mx [::1]")
+    made = reports(spool)
+    name = made.tell(envelope, News("delayed", [(0, late), (1, late)], NOW.wall + 100))
+    assert name == envelope.id + "w" == made.tell(envelope, News("delayed", [(1, late)], NOW.wall + 100))
+    text = whole(spool, name)
+    assert text.count(b"Action: delayed") == 2
+    assert b"Will-Retry-Until: " in text
+    assert b"451 4.7.1 later" in text
+
+
+def test_who_cannot_be_told_of_what_has_not_failed_is_not_and_nobody_else(spool):
+    late = Outcome(DEFERRED, "451 later", code=451)
+    envelope = spooled(spool, sender="nobody@box.test")
+    assert reports(spool, "", "postmaster: me").tell(envelope, News("delayed", [(0, late)], NOW.wall)) == ""
+    envelope = spooled(spool, sender="")
+    assert reports(spool, "", "postmaster: me").tell(envelope, News("delayed", [(0, late)], NOW.wall)) == ""
+
+
+def test_what_has_gone_or_is_damaged_is_not_told_of(spool):
+    late = News("delayed", [(0, Outcome(DEFERRED, "451 later", code=451))], NOW.wall)
+    envelope = spooled(spool)
+    with open(f"{spool.queue}/{envelope.id}", "r+b") as file:
+        file.truncate(600)
+    assert reports(spool).tell(envelope, late) == ""
+    os.unlink(f"{spool.queue}/{envelope.id}")
+    assert reports(spool).tell(envelope, late) == ""

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dma_runtime.envelope import Envelope, Recipient
 from dma_runtime.errors import BrokenMessage
 from dma_runtime.message import dsn
-from dma_runtime.outcome import DEFERRED, FAILED, Outcome
+from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, Outcome
 
 GOLDEN = pathlib.Path(__file__).resolve().parent.parent / "golden"
 HEADER = b"From: alice@box.test\nTo: bob@x.test\nSubject: hello\nMessage-ID: <m1@box.test>\n"
@@ -144,6 +144,7 @@ CASES = {
                 outcome=Outcome(DEFERRED, "451 4.7.1 try later", code=451, status="4.7.1", stage="RCPT TO", relay="mx [::1]")
             )
         ],
+        action="delayed",
         retry_until=NOW + 86400,
     ),
 }
@@ -224,7 +225,9 @@ def test_bounce_parsers_find_every_recipient():
 
 def test_a_delay_is_no_failure_to_bounce_parsers():
     data = make(
-        [fate(outcome=Outcome(DEFERRED, "451 4.7.1 later", code=451, status="4.7.1", stage="DATA"))], retry_until=NOW
+        [fate(outcome=Outcome(DEFERRED, "451 4.7.1 later", code=451, status="4.7.1", stage="DATA"))],
+        action="delayed",
+        retry_until=NOW,
     )
     temporary, permanent = all_failures(email.message_from_bytes(data))
     assert (temporary, permanent) == ({b"bob@x.test"}, set())
@@ -376,3 +379,36 @@ def test_never_anything_but_three_parts(reply, address, first, relay, hint, stat
     assert not set(body) & (set(range(32)) - {9, 10})
     assert max(map(len, data.split(b"\n"))) <= 998
     assert len([f for f in found.get_payload(1).get_payload() if f["Final-Recipient"]]) == 2
+
+
+GOOD = Outcome(DELIVERED, "250 2.1.5 ok", code=250, status="2.1.5", stage="final DATA", relay="mx.x.test [192.0.2.1]")
+
+
+@pytest.mark.parametrize(
+    ("action", "outcome", "status", "words"),
+    [
+        ("relayed", GOOD, "2.1.5", b"was handed to mx.x.test [192.0.2.1]"),
+        ("delivered", Outcome(DELIVERED, "delivered to /var/mail/bob"), "2.0.0", b"was delivered"),
+    ],
+)
+def test_a_success_is_no_failure_to_bounce_parsers(action, outcome, status, words):
+    data = make([fate(outcome=outcome)], action=action)
+    assert all_failures(email.message_from_bytes(data)) == (set(), set())
+    group = status_groups(data)[1]
+    assert (group["Action"], group["Status"]) == (action, status)
+    assert words in data
+    assert b"There was an error" not in data
+    assert b"/var/mail/bob" not in data.partition(b"message/delivery-status")[2]
+    assert strict(data)["Subject"] == f"Mail {action}"
+
+
+def test_what_the_sender_gave_comes_back():
+    """RFC 3461 6.3, RFC 3464 2.2.1 and 2.3.1."""
+    one = fate()
+    one.recipient.orcpt = "rfc822;list+a@else.test"
+    data = make([one, fate("carl@y.test", original="staff@box.test")], original=envelope(envid="QQ 314+159"))
+    groups = status_groups(data)
+    assert groups[0]["Original-Envelope-Id"] == "QQ 314+159"
+    assert groups[1]["Original-Recipient"] == "rfc822; list+a@else.test"
+    assert groups[2]["Original-Recipient"] == "rfc822; staff@box.test"
+    assert "Original-Envelope-Id" not in status_groups(make())[0]

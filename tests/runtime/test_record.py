@@ -7,6 +7,7 @@ import pytest
 
 from dma_runtime.config import Config
 from dma_runtime.delivery import bounce, record
+from dma_runtime.delivery.news import News, delayed_event
 from dma_runtime.delivery.queue import Queue
 from dma_runtime.delivery.record import Recorder, Step
 from dma_runtime.envelope import Envelope, Moment, Recipient
@@ -173,3 +174,51 @@ def test_a_refused_result_does_not_touch_its_neighbour(spool, fs, monkeypatch):
     asyncio.run(main())
     assert [step.item.id for step in refused] == [id]
     assert [step.item.id for step in applied] == [other, id]
+
+
+LATE = Outcome(DEFERRED, "451 later", code=451, answered=True)
+GOOD = Outcome(DELIVERED, "250 ok", code=250)
+
+
+def late(item):
+    events = [attempt_event(LATE, [0, 1], moment(), due=1.0), delayed_event(moment())]
+    return [Step(item, events, [], False, [News("delayed", [(0, LATE), (1, LATE)], 2_000_000_000.0)])]
+
+
+def good(item):
+    return [Step(item, [attempt_event(GOOD, [0, 1], moment())], [], True, [News("relayed", [(0, GOOD), (1, GOOD)])])]
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fsync"])
+@pytest.mark.parametrize("times", [1, 2, 3, 4])
+def test_a_delay_is_told_once_and_before_the_log_says_so(spool, fs, monkeypatch, call, times):
+    def steps(item):
+        fs.refuse[call] = times
+        return late(item)
+
+    id, ledger, applied, _ = run(spool, steps, monkeypatch)
+    assert [step.told for step in applied] == [[id + "w"]]
+    assert spool.ids() == [id, id + "w"]
+    assert [event["do"] for event in ledger.events(id)] == ["attempt", "delayed"]
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fsync", "unlink"])
+def test_a_success_that_was_asked_for_is_told_before_the_message_ends(spool, fs, monkeypatch, call):
+    def steps(item):
+        fs.refuse[call] = 1
+        return good(item)
+
+    id, _, applied, refused = run(spool, steps, monkeypatch)
+    assert (len(applied), len(refused)) == (1, 1)
+    assert not refused[0].error  # repeated, and then it worked
+    (report,) = spool.ids()
+    assert report.startswith(id + "d")
+
+
+def test_the_log_says_that_a_delay_was_told_only_behind_the_report(spool, fs, monkeypatch):
+    order = []
+    real_tell, real_append = bounce.Reports.tell, Ledger.append
+    monkeypatch.setattr(bounce.Reports, "tell", lambda *words: order.append("report") or real_tell(*words))
+    monkeypatch.setattr(Ledger, "append", lambda *words: order.append("log") or real_append(*words))
+    run(spool, late, monkeypatch)
+    assert order == ["report", "log"]
