@@ -181,7 +181,7 @@ class Reception:
                 return
             connection.setblocking(False)
             try:
-                pid, uid, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+                pid, uid = _peer(connection)
             except OSError:
                 connection.close()
                 continue
@@ -410,6 +410,12 @@ class Reception:
         if asked.foreground:
             await attempt
         return frames.status(EX_OK)
+
+
+def _peer(connection: socket.socket) -> tuple[int, int]:
+    """(pid, uid) of who connected, from the kernel. Raises OSError."""
+    pid, uid, _ = struct.unpack("iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))  # struct ucred
+    return pid, uid
 
 
 def _overflow_uid() -> int:
