@@ -5,6 +5,7 @@ sender:     the text of -f, None without it          name:       that of -F
 recipients: words of the command line, as they are   extract:    -t
 queue_only: -bq                                      foreground: -D, also with run
 dsn_notify, dsn_return, dsn_envelope: -N, -R, -V
+dsn_recipients: `NOTIFY;ORCPT` for each recipient, where they differ (-bs), else an empty list
 environ:    LOGNAME, USER, EMAIL, if they are set    terminal:   standard error is one: the standing notices are wanted
 
 Nothing in it says who the caller is: that is the kernel's to say. What is policy (sender, aliases, header, recipients,
@@ -28,7 +29,7 @@ KNOWN: tuple[str, ...] = ()  # what a request may need; names come with later ve
 
 _KINDS: dict[str, type] = {
     "do": str, "name": str, "recipients": list, "extract": bool, "queue_only": bool, "foreground": bool, "dsn_notify": str,
-    "dsn_return": str, "dsn_envelope": str, "environ": dict, "terminal": bool,
+    "dsn_recipients": list, "dsn_return": str, "dsn_envelope": str, "environ": dict, "terminal": bool,
 }  # fmt: skip
 
 
@@ -46,6 +47,7 @@ class Request:
         self.queue_only = False
         self.foreground = False
         self.dsn_notify = ""
+        self.dsn_recipients: list[str] = []
         self.dsn_return = ""
         self.dsn_envelope = ""
         self.environ: dict[str, str] = {}

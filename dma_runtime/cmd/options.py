@@ -32,8 +32,8 @@ class Options:
     """What the command line asks for. `mode` is one of the constants above; the rest holds for SUBMIT."""
 
     __slots__ = (
-        "config", "dsn_envelope", "dsn_notify", "dsn_return", "extract", "foreground", "full_name", "ignore_dots", "mode",
-        "operands", "queue_only", "sender", "tag", "verbose",
+        "config", "dsn_envelope", "dsn_notify", "dsn_recipients", "dsn_return", "extract", "foreground", "full_name",
+        "ignore_dots", "mode", "operands", "queue_only", "sender", "tag", "verbose",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -51,6 +51,7 @@ class Options:
         self.dsn_notify = ""  # -N
         self.dsn_return = ""  # -R
         self.dsn_envelope = ""  # -V
+        self.dsn_recipients: list[str] = []  # -bs: one `NOTIFY;ORCPT` for each operand, or none at all
 
 
 def parse(words: list[str]) -> Options:

@@ -81,7 +81,7 @@ def _write(data: bytes) -> None:
 class Desk:
     """The sending side of this machine, as the conversation needs it. See `smtp.server.Desk`."""
 
-    dsn = False
+    dsn = True
 
     def __init__(self, caller: Caller) -> None:
         self.largest = caller.config.MAXSIZE
@@ -90,7 +90,7 @@ class Desk:
         self._mailname = identity.mail_name(caller.config)
         self._login = identity.login_name(caller.uid, caller.environ)
         self._mail: Mail | None = None
-        self._recipients: list[str] = []
+        self._recipients: list[Rcpt] = []
         self._message: Held | None = None
 
     def sender(self, mail: Mail) -> None:
@@ -109,7 +109,7 @@ class Desk:
                 raise _refused(error) from None
             if all(one.refused for one in found):
                 raise Refused(550, "5.1.1", f"<{rcpt.address}>: {found[0].refused}")
-        self._recipients.append(rcpt.address)
+        self._recipients.append(rcpt)
 
     def take(self, data: bytes) -> None:
         if self._message is None:
@@ -160,7 +160,9 @@ class Desk:
         options.queue_only = self._asked.queue_only
         options.ignore_dots = True
         options.sender = self._mail.sender
-        options.operands = list(self._recipients)
+        options.operands = [rcpt.address for rcpt in self._recipients]
+        if any(rcpt.notify or rcpt.orcpt for rcpt in self._recipients):
+            options.dsn_recipients = [f"{rcpt.notify};{rcpt.orcpt}" for rcpt in self._recipients]
         options.dsn_return, options.dsn_envelope = self._mail.ret, self._mail.envid
         return options
 

@@ -171,8 +171,10 @@ class Submission:
         envelope.queue_only = self.options.queue_only or self.config.DEFER
         envelope.ret = self.options.dsn_return
         envelope.envid = self.options.dsn_envelope
+        said = dict(zip(self.options.operands, self.options.dsn_recipients, strict=False))
         for recipient in recipients:
-            recipient.notify = self.options.dsn_notify
+            notify, _, recipient.orcpt = said.get(recipient.original, "").partition(";")
+            recipient.notify = notify or self.options.dsn_notify
         return envelope
 
     def _facts(self, envelope: Envelope) -> headers.Facts:

@@ -235,3 +235,23 @@ def test_a_large_message_in_little_memory(mail):
     ((envelope, message),) = mail.stored()
     assert message.endswith(b"\n\n" + b"x" * 70 + b"\n" + body.replace(b"\r", b"") * 99_999)
     assert Spool(str(mail.spool)).ids() == [envelope.id]
+
+
+def test_what_a_client_asks_of_reports_is_kept_for_each_recipient(mail):
+    client = Pipe(mail)
+    client.ehlo()
+    assert "dsn" in client.esmtp_features
+    assert client.mail("a@b.test", ["RET=HDRS", "ENVID=QQ+2B1"])[0] == 250
+    assert client.rcpt("one@d.test", ["NOTIFY=SUCCESS,DELAY", "ORCPT=rfc822;first+2B1@e.test"])[0] == 250
+    assert client.rcpt("two@d.test", ["NOTIFY=NEVER"])[0] == 250
+    assert client.rcpt("three@d.test")[0] == 250
+    assert client.data(b"Subject: s\r\n\r\nx\r\n")[0] == 250
+    assert client.finish() == 0
+    spool = Spool(str(mail.spool))
+    (envelope,) = [spool.read(name) for name in spool.ids()]
+    assert (envelope.ret, envelope.envid) == ("hdrs", "QQ+1")
+    assert [(r.address, r.notify, r.orcpt) for r in envelope.recipients] == [
+        ("one@d.test", "success,delay", "rfc822;first+1@e.test"),
+        ("two@d.test", "never", ""),
+        ("three@d.test", "", ""),
+    ]

@@ -7,10 +7,18 @@ import os
 import pwd
 import subprocess
 import time
+from types import SimpleNamespace
 
 import pytest
 from agent import BIN, Agent
 from mail_server import MailServer
+
+from dma_runtime import frames, request
+from dma_runtime.cmd.handover import request_for
+from dma_runtime.cmd.options import Options
+from dma_runtime.cmd.peer import Peer
+from dma_runtime.config import parse
+from dma_runtime.system.maillog import MailLog
 
 ME = pwd.getpwuid(os.geteuid()).pw_name
 
@@ -172,3 +180,16 @@ class TestDelay:
         agent.run("-q", "-D")
         assert len(agent.files()) == 1
         assert b"DELAYWARNING" not in agent.run("-bp").stderr
+
+
+def test_what_is_asked_of_the_machine_s_daemon_arrives_whole():
+    """From `sendmail` over the socket to the code that accepts it there."""
+    options = Options()
+    options.operands = ["a@x.test", "b@x.test"]
+    options.dsn_notify, options.dsn_return, options.dsn_envelope = "never", "full", "E 1"
+    options.dsn_recipients = ["success;rfc822;c@y.test", ";"]
+    asked = request_for(SimpleNamespace(options=options, environ={}))
+    (payload,) = [frame[1] for frame in frames.Parser().feed(request.encode(asked))]
+    peer = Peer(request.decode(payload), 1000, parse("", "x"), MailLog())
+    for name in ("operands", "dsn_notify", "dsn_return", "dsn_envelope", "dsn_recipients"):
+        assert getattr(peer.options, name) == getattr(options, name), name
