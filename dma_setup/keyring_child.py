@@ -11,6 +11,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+import keyring
+
 
 def main(argv: list[str]) -> int:
     operation, name, service, user = argv
@@ -21,21 +23,22 @@ def main(argv: list[str]) -> int:
             from dma_runtime.keyrings import APPLICATION
 
             backend.appid = APPLICATION
+        keyring.set_keyring(backend)  # this one, whatever else is installed: nothing is detected
         if operation == "get":
-            found = backend.get_password(service, user)
+            found = keyring.get_password(service, user)
             if found is None:
                 return 1
             sys.stdout.write(found)
         elif operation == "set":
-            backend.set_password(service, user, sys.stdin.read())
+            keyring.set_password(service, user, sys.stdin.read())
         elif operation == "delete":
-            if backend.get_password(service, user) is None:
+            if keyring.get_password(service, user) is None:
                 return 1
-            backend.delete_password(service, user)
+            keyring.delete_password(service, user)
         elif operation == "prove":
-            backend.set_password(service, user, "proof \u00e4")
-            same = backend.get_password(service, user) == "proof \u00e4"
-            backend.delete_password(service, user)
+            keyring.set_password(service, user, "proof \u00e4")
+            same = keyring.get_password(service, user) == "proof \u00e4"
+            keyring.delete_password(service, user)
             if not same:
                 raise RuntimeError("what was stored did not come back")
     except Exception as error:

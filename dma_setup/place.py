@@ -129,6 +129,11 @@ def for_system(root: str = "") -> Place:
         spool="/var/spool/dma",
         state="/var/lib/dma-setup",
         library="/usr/local/lib/dma",
-        links={"sendmail": "/usr/sbin/sendmail", "mailq": "/usr/bin/mailq", "newaliases": "/usr/bin/newaliases"},
+        links={
+            "sendmail": "/usr/sbin/sendmail",
+            "lib-sendmail": "/usr/lib/sendmail",
+            "mailq": "/usr/bin/mailq",
+            "newaliases": "/usr/bin/newaliases",
+        },
         units="",
     )

@@ -17,18 +17,38 @@ from dma_setup.place import Place
 from dma_setup.recipe import Recipe
 from dma_setup.relay import Relay
 from dma_setup.system import System
-from dma_setup.verbs import alias, directory, launcher, link, login, saved, secret, settings, wake
+from dma_setup.verbs import (
+    account,
+    alias,
+    directory,
+    launcher,
+    library,
+    link,
+    login,
+    mailer,
+    saved,
+    secret,
+    service,
+    settings,
+    stop,
+    wake,
+)
 from dma_setup.view import Verb, View
 
 VERBS: dict[str, Verb] = {
+    "account": account.plan,
     "alias": alias.plan,
     "directory": directory.plan,
     "launcher": launcher.plan,
+    "library": library.plan,
     "link": link.plan,
     "login": login.plan,
+    "mailer": mailer.plan,
     "saved": saved.plan,
     "secret": secret.plan,
+    "service": service.plan,
     "settings": settings.plan,
+    "stop": stop.plan,
     "wake": wake.plan,
 }
 
@@ -93,4 +113,6 @@ def make(recipe: Recipe, place: Place, system: System, facts: dict[str, Any], an
 def finish(view: View) -> Plan:
     """The plan that a view holds."""
     conf = view.text(view.resolve(view.place.dma_conf)) or ""
-    return Plan(tuple(view.changes), tuple(view.right), tuple(view.notes), config.parse(conf, view.place.dma_conf))
+    parsed = config.parse(conf, view.place.dma_conf)
+    parsed.system = not view.place.is_user and view.place.is_live
+    return Plan(tuple(view.changes), tuple(view.right), tuple(view.notes), parsed)

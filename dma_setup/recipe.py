@@ -36,7 +36,10 @@ from dma_setup.errors import FileProblem
 from dma_setup.question import TYPES, Default, Question, Shape
 from dma_setup.yamlfile import Data
 
-VERBS = ("directory", "settings", "login", "alias", "secret", "launcher", "link", "wake", "saved")
+VERBS = (
+    *("directory", "settings", "login", "alias", "secret", "launcher", "link", "wake", "saved"),
+    *("account", "library", "mailer", "service"),  # of system mode
+)
 
 
 @dataclass(frozen=True)

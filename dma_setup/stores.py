@@ -1,4 +1,4 @@
-"""The keyrings that setup writes to: Secret Service, KWallet, pass, by the names that KEYRING has in dma.conf.
+"""The keyrings that setup writes to: Secret Service, KWallet, pass, and the machine's credentials, as KEYRING names them.
 
 Every operation runs in a child with a deadline (see `keyring_child`) and with the environment that the reader at
 delivery time has, not the caller's: HOME from the passwd entry, the session bus at its usual place.
@@ -16,7 +16,8 @@ from dma_setup import resources
 from dma_setup.errors import SetupError
 from dma_setup.system import Ran, System
 
-NAMES = ("secret-service", "kwallet", "pass")
+MACHINE = "systemd-creds"  # system mode
+NAMES = ("secret-service", "kwallet", "pass", MACHINE)
 SECONDS = 10
 
 

@@ -7,13 +7,19 @@ become one (the first's before, the second's after).
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from dma_runtime.secret import Secret
 from dma_setup.changes import Change
+from dma_setup.changes import account as accounts
+from dma_setup.changes.account import AccountChange
+from dma_setup.changes.command import CommandChange
 from dma_setup.changes.path import PathChange
+from dma_setup.changes.tree import TreeChange
+from dma_setup.errors import SetupError
 from dma_setup.place import Place
 from dma_setup.secret import SecretAnswer
 from dma_setup.stores import Stores
@@ -51,6 +57,8 @@ class View:
         for change in reversed(self.changes):
             if isinstance(change, PathChange) and change.path == path:
                 return change.after
+            if isinstance(change, CommandChange) and change.vacates == path:
+                return None
         return self._system.look(self.place.at(path))
 
     def resolve(self, path: str) -> str:
@@ -67,6 +75,27 @@ class View:
         """The text of a file, None when there is none."""
         found = self.entry(path)
         return found.content.decode("utf-8", "surrogateescape") if found is not None and found.kind == FILE else None
+
+    def account(self, name: str) -> tuple[int, int]:
+        """(uid, gid) of an account as it is or will be; -1 where nobody but root could give files to it (an image made by
+        somebody else). Raises SetupError when there is none.
+        """
+        if os.geteuid() != 0 and not self.place.is_live:
+            self.note("you are not root: the files of the image will all be yours; fakeroot(1) helps")
+            return -1, -1
+        for change in reversed(self.changes):
+            if isinstance(change, AccountChange) and change.name == name:
+                return change.uid, change.gid
+        fields = (accounts.find(self.text("/etc/passwd") or "", name) or "").split(":")
+        if len(fields) >= 4 and fields[2].isdigit() and fields[3].isdigit():
+            return int(fields[2]), int(fields[3])
+        if self.place.is_live:
+            try:
+                found = pwd.getpwnam(name)
+                return found.pw_uid, found.pw_gid
+            except KeyError:
+                pass
+        raise SetupError(f"there is no account {name}")
 
     def stored(self, store: str, service: str, user: str) -> Secret | None:
         """The entry of a keyring as it is now. Raises StoreProblem."""
@@ -95,12 +124,13 @@ class View:
             after=after,
             subject=self.place.shown(path),
             says=says,
-            parents=self._missing_above(path),
+            parents=self.missing_above(path),
             parent_mode=0o700 if self.place.is_user else 0o755,  # XDG base directories: 0700
             **more,
         )
 
-    def _missing_above(self, path: str) -> tuple[str, ...]:
+    def missing_above(self, path: str) -> tuple[str, ...]:
+        """The directories above `path` that are not there and not planned, outermost first."""
         missing: list[str] = []
         folder = os.path.dirname(path)
         while folder not in ("/", "") and self.entry(folder) is None and folder not in self._made():
@@ -109,7 +139,8 @@ class View:
         return tuple(missing)
 
     def _made(self) -> set[str]:
-        return {parent for change in self.changes if isinstance(change, PathChange) for parent in change.parents}
+        kinds = (PathChange, TreeChange)
+        return {parent for change in self.changes if isinstance(change, kinds) for parent in change.parents}
 
     def add(self, change: Change) -> None:
         """Take a planned change into the view; one that is not needed counts as already right."""

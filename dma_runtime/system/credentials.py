@@ -77,11 +77,13 @@ class Store:
             raise Unusable(f"{error.filename or path}: {error.strerror}") from None
 
     def delete(self, name: str) -> bool:
-        """Whether there was one. Raises Unusable."""
+        """Whether there was one. The directory goes with the last. Raises Unusable."""
         path = self.path(name)
         try:
             os.unlink(path)
             self._sync()
+            if not os.listdir(self.directory):
+                os.rmdir(self.directory)
         except FileNotFoundError:
             return False
         except OSError as error:

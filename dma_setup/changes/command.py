@@ -26,6 +26,7 @@ class CommandChange(Change):
     optional: bool = False
     drains: bool = False
     is_new: bool = True
+    vacates: str = ""  # a path at which nothing lies any more then; for the planning of what comes after
 
     kind = "command"
 

@@ -90,6 +90,8 @@ class PathChange(Change):
             system.put_link(self.at, wanted.content)
         elif now is None:
             system.make_directory(self.at, wanted.mode)
+            if (wanted.uid, wanted.gid) != (-1, -1):
+                system.set_mode(self.at, wanted)
         else:
             system.set_mode(self.at, wanted)
 

@@ -6,21 +6,25 @@ import os
 import shutil
 
 from dma_runtime import authconf, config
+from dma_runtime.system import credentials
 from dma_setup.facts.look import OK, WARN, Found
 from dma_setup.place import Place
-from dma_setup.stores import StoreProblem, Stores
+from dma_setup.stores import MACHINE, StoreProblem, Stores
 from dma_setup.system import System
 
 
 def now(place: Place, system: System) -> Found:
     """Where auth.conf says the password of the present relay is: a value of the question `keyring`, "" when nowhere."""
     found = Found()
-    found.values["keyring_now"] = ""
+    found.values["keyring_now"] = found.values["relay_now"] = ""
     conf, auth = system.look(place.at(place.dma_conf)), system.look(place.at(place.auth_conf))
-    if conf is None or auth is None:
+    if conf is None:
         return found
     settings = config.parse(conf.content.decode("utf-8", "surrogateescape"), place.dma_conf)
     if settings.SMARTHOST is None:
+        return found
+    found.values["relay_now"] = settings.SMARTHOST.name
+    if auth is None:
         return found
     logins = authconf.parse(auth.content.decode("utf-8", "surrogateescape"), place.auth_conf)
     login = logins.find(settings.SMARTHOST.name, settings.SMARTHOST.port or settings.PORT)
@@ -37,12 +41,26 @@ def now(place: Place, system: System) -> Found:
     return found
 
 
+def _machine(found: Found) -> Found:
+    """System mode: nothing is written to try it, for the first credential makes the machine's key."""
+    if not os.path.isdir("/run/systemd/system") or not os.path.exists(credentials.PROGRAM):
+        found.say(WARN, "there is no systemd-creds here; the password can be kept in a file that only root and dma can read")
+    elif credentials.Store().foreign_machine():
+        found.say(WARN, f"{credentials.HOST_KEY} was made for another machine-id (a copied machine?); remove it to use credentials")
+    else:
+        found.values["keyring"] = MACHINE
+        found.say(OK, "passwords can be kept encrypted for this machine alone (systemd-creds)")
+    return found
+
+
 def probe(place: Place, system: System) -> Found:
     """Value `keyring`: the best one that works, "" when none does."""
     found = Found()
     found.values["keyring"] = ""
-    if not place.is_user or not place.is_live:
+    if not place.is_live:
         return found
+    if not place.is_user:
+        return _machine(found)
     bus = os.environ.get("DBUS_SESSION_BUS_ADDRESS") or os.path.exists(f"/run/user/{place.uid}/bus")
     why = "there is no desktop session here"
     if bus:

@@ -6,6 +6,7 @@ as they are, literal passwords included.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from dma_runtime import authconf
@@ -26,10 +27,12 @@ def plan(step: dict[str, Any], view: View) -> list[Change]:
     if len(parsed) != 1 or (parsed[0].user, parsed[0].host) != (user, host.lower().rstrip(".")) or "\n" in line:
         raise SetupError(f"auth.conf cannot hold the login name {user!r}")
     old = view.text(path)
-    mode = 0o600 if view.place.is_user else 0o640
-    text = merge(old, host, line) if old is not None else HEAD + line + "\n"
-    says = "refers to where the password is; holds no password" if not _literals(text) else "one line for this relay"
-    return [view.path_change(path, views.file(text, mode), says, hides=HIDE_PASSWORDS, drains=True)]
+    wanted = views.file(merge(old, host, line) if old is not None else HEAD + line + "\n", 0o600)
+    if not view.place.is_user:
+        wanted = replace(wanted, mode=0o640, uid=0, gid=view.account(secret.ACCOUNT)[1])
+    literals = _literals(wanted.content.decode("utf-8", "surrogateescape"))
+    says = "one line for this relay" if literals else "refers to where the password is; holds no password"
+    return [view.path_change(path, wanted, says, hides=HIDE_PASSWORDS, drains=True)]
 
 
 HEAD = """\

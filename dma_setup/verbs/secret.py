@@ -1,12 +1,15 @@
 """`secret: {keyring, service, user}`: the password put where `keyring` says, and how auth.conf refers to it there.
 
 secret-service, kwallet, pass   an entry of that keyring        auth.conf: keyring:
+systemd-creds                   the machine's credential, and   auth.conf: keyring:
+                                the secret reader's line for it
 file                            config/secrets/dma.HOST.LOGIN   auth.conf: file:PATH
 reference                       nothing is stored               auth.conf: file:PATH or command:WORDS of the answer
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from secrets import token_hex
 from typing import Any
 
@@ -18,10 +21,12 @@ from dma_setup.changes.path import HIDE_ALL
 from dma_setup.changes.secret import SecretChange
 from dma_setup.errors import SetupError
 from dma_setup.place import Place
-from dma_setup.stores import NAMES
+from dma_setup.stores import MACHINE, NAMES
+from dma_setup.verbs import service
 from dma_setup.view import View
 
 IN_FILE = "file"
+ACCOUNT = "dma"
 AS_REFERENCE = "reference"
 
 
@@ -38,20 +43,23 @@ def plan(step: dict[str, Any], view: View) -> list[Change]:
         return _in_file(view, host, user, answer.secret) + _leftovers(view, keyring, host, user)
     if keyring not in NAMES:
         raise SetupError(f"unknown keyring {keyring}")
-    return [_in_keyring(view, keyring, host, user, answer.secret), *_leftovers(view, keyring, host, user)]
+    made: list[Change] = [_in_keyring(view, keyring, host, user, answer.secret)]
+    if keyring == MACHINE:
+        made += service.credential(view, host, user)
+    return made + _leftovers(view, keyring, host, user)
 
 
 def _in_keyring(view: View, keyring: str, host: str, user: str, secret: Secret | None) -> SecretChange:
     """The entry as it shall be; `secret` None: gone."""
-    service = keyrings.service(host)
-    before = view.stored(keyring, service, user)
+    entry = keyrings.service(host)
+    before = view.stored(keyring, entry, user)
     return SecretChange(
         store=keyring,
-        service=service,
+        service=entry,
         user=user,
         before=before,
         after=secret,
-        subject=f"{keyring} {service}",
+        subject=f"{keyring} {entry}",
         says=f"password for {user} (***)" if secret is not None else f"old copy of the password for {user}",
         kept_as=f"dma-setup:before:{host}:{token_hex(4)}" if before is not None else "",
     )
@@ -75,8 +83,13 @@ def _leftovers(view: View, keyring: str, host: str, user: str) -> list[Change]:
 def _in_file(view: View, host: str, user: str, secret: Secret) -> list[Change]:
     path = file_path(view.place, host, user)
     folder = path.rpartition("/")[0]
-    wanted = views.file(secret.reveal() + "\n", 0o600)
-    made: list[Change] = [view.path_change(folder, views.directory(0o700), "passwords, one a file", drains=True)]
+    if view.place.is_user:
+        directory, wanted = views.directory(0o700), views.file(secret.reveal() + "\n", 0o600)
+    else:
+        gid = view.account(ACCOUNT)[1]  # the daemon reads it
+        directory = replace(views.directory(0o750), uid=0, gid=gid)
+        wanted = replace(views.file(secret.reveal() + "\n", 0o640), uid=0, gid=gid)
+    made: list[Change] = [view.path_change(folder, directory, "passwords, one a file", drains=True)]
     view.add(made[0])
     made.append(view.path_change(path, wanted, f"password for {user} (***)", hides=HIDE_ALL, drains=True))
     return made

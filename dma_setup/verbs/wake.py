@@ -20,7 +20,6 @@ TIMER = "dma-queue.timer"
 
 def plan(_step: dict[str, Any], view: View) -> list[Change]:
     if not view.place.is_user:
-        view.note("no service is set up: system mode needs the dma service, which this version does not have yet")
         return []
     if not view.place.is_live or view.facts.get("systemd_user"):
         return _timer(view)

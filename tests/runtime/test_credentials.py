@@ -30,7 +30,7 @@ print(store.get(name) == b"x" * 70000, store.delete(name), store.get(name), stor
 """
     )
     assert said == f"None [] False\ngeheim ä ['{NAME}']\nTrue True None []\n"
-    assert os.listdir(machine.credentials) == []
+    assert not machine.credentials.exists()
 
 
 def test_only_root_can_read_the_files_and_they_hold_nothing_readable(machine):

@@ -261,6 +261,8 @@ def test_system_mode_below_a_root(home, server, tmp_path):
     image = tmp_path / "image"
     (image / "etc").mkdir(parents=True)
     (image / "etc/aliases").write_text("postmaster: root\n")
+    (image / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    (image / "etc/group").write_text("root:x:0:\n")
     before = tree(image)
     answers = home.answers(relay(server))
     done = home.run("smarthost", "--root", str(image), "--answers", answers, "--yes", "--no-verify")
@@ -269,6 +271,10 @@ def test_system_mode_below_a_root(home, server, tmp_path):
     assert found["etc/aliases"][2] == b"postmaster: root\nroot: bob@example.org\n"
     assert found["usr/sbin/sendmail"] == ("link", 0, "/usr/local/lib/dma/dma")
     assert b"AUTHPATH /etc/dma/auth.conf\n" in found["etc/dma/dma.conf"][2]
+    assert found["etc/passwd"][2].endswith(b"\ndma:x:999:999:Mail queue:/var/spool/dma:/bin/false\n")
+    if os.getuid() == 0:
+        assert (image / "etc/dma/auth.conf").stat().st_gid == (image / "var/spool/dma").stat().st_uid == 999
+    assert found["etc/systemd/system/sockets.target.wants/dma.socket"][2] == "/etc/systemd/system/dma.socket"
     assert str(image).encode() not in b"".join(item[2] for item in found.values() if item[0] == "file")
     assert list(home.path.iterdir()) == []
     assert home.run("smarthost", "--root", str(image), "--answers", answers, "--check").returncode == 0

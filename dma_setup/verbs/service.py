@@ -1,0 +1,123 @@
+"""`service: {resident}`: what runs mail on a machine: units of systemd, or without systemd a line for cron and a note.
+
+With systemd: the sockets, the daemon, the secret reader and the mailbox process, the account for systemd-sysusers and the
+directory of the sockets for systemd-tmpfiles. `resident`: the daemon stays; else it comes when mail is handed in, leaves
+when the queue is empty, and a timer wakes it. Below --root the files and their links are written and nothing is started.
+In user mode there is no service: `wake` looks after the queue.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dma_runtime import keyrings
+from dma_setup import render
+from dma_setup import view as views
+from dma_setup.changes import Change
+from dma_setup.changes.command import CommandChange
+from dma_setup.view import View
+
+UNITS = "/etc/systemd/system"
+FRAGMENTS = {"sysusers.conf": "/etc/sysusers.d/dma.conf", "tmpfiles.conf": "/etc/tmpfiles.d/dma.conf"}
+CRON = "/etc/cron.d/dma-queue"
+CREDENTIALS = "/etc/dma/credentials"
+
+# Unit -> (what wants it, what it is).
+ALWAYS = {
+    "dma.socket": ("sockets.target", "where programs hand in mail"),
+    "dma.service": ("multi-user.target", "the daemon that owns the queue"),
+    "dma-secret.socket": ("sockets.target", "where the daemon asks for a password"),
+    "dma-secret@.service": ("", "reads one password, without network"),
+    "dma-mailbox.socket": ("sockets.target", "where the daemon hands over local mail"),
+    "dma-mailbox@.service": ("", "delivers one message, without network"),
+}
+TIMER = {"dma-queue.service": ("", ""), "dma-queue.timer": ("timers.target", "wakes the queue every 15 minutes")}
+SOCKETS = ("dma.socket", "dma-secret.socket", "dma-mailbox.socket")
+PATHS = ("/run/dma/submit.sock", "/run/dma/secret.sock", "/run/dma/mailbox.sock")
+
+
+def plan(step: dict[str, Any], view: View) -> list[Change]:
+    if view.place.is_user:
+        return []
+    if view.place.is_live and not view.facts.get("systemd"):
+        return _without_systemd(view)
+    resident = str(step.get("resident", "true")).lower() != "false"
+    units = ALWAYS if resident else {**ALWAYS, **TIMER}
+    values = {"library": view.place.library, "spool": view.place.spool, "resident": resident}
+    files: list[Change] = []
+
+    def add(change: Change) -> None:
+        files.append(change)
+        view.add(change)
+
+    live = view.place.is_live
+    known = len(view.changes)
+    if live:
+        # Undone last of all, when the files of the units are gone.
+        reads_again = CommandChange((), (("systemctl", "daemon-reload"),), "systemd", "reads its units again", drains=True)
+    for name, path in FRAGMENTS.items():
+        text = render.template(f"system/{name}.j2", values)
+        says = "the account, for systemd-sysusers" if name == "sysusers.conf" else "the directory of the sockets"
+        add(view.path_change(path, views.file(text, 0o644), says, drains=True))
+    for name, (wanted_by, says) in units.items():
+        path = f"{UNITS}/{name}"
+        add(view.path_change(path, views.file(render.template(f"system/{name}.j2", values), 0o644), says, drains=True))
+        if wanted_by and (resident or name != "dma.service"):
+            add(view.path_change(f"{UNITS}/{wanted_by}.wants/{name}", views.link(path), "enabled", drains=True))
+    if not live:
+        return []
+    changed = any(change.is_needed for change in files) or _credential_changed(view)
+    started = [name for name in units if name.endswith((".socket", ".timer"))] + (["dma.service"] if resident else [])
+    running = view.run(["systemctl", "is-active", *started])[0] == 0
+    if not changed and running:
+        return []
+    if changed:
+        view.changes.insert(known, reads_again)
+    return [_directory(), _start(started, changed)]
+
+
+def _directory() -> Change:
+    return CommandChange(
+        do=(("systemd-tmpfiles", "--create", FRAGMENTS["tmpfiles.conf"]),),
+        undo=(("rm", "-f", *PATHS), ("rmdir", "--ignore-fail-on-non-empty", "/run/dma")),
+        subject="/run/dma",
+        says="where the sockets are",
+        drains=True,
+    )
+
+
+def _start(units: list[str], changed: bool) -> Change:
+    """Sockets first. A daemon that runs already is started anew by its own socket's unit when the files changed."""
+    restart = (("systemctl", "try-restart", "dma.service"),) if changed else ()
+    return CommandChange(
+        do=(("systemctl", "daemon-reload"), *restart, ("systemctl", "start", *units)),
+        undo=(("systemctl", "stop", "dma.service", *(name for name in units if name != "dma.service")),),
+        subject="dma.service",
+        says="started, with its sockets",
+        drains=True,
+    )
+
+
+def _credential_changed(view: View) -> bool:
+    return any(change.subject.startswith(f"{UNITS}/dma-secret@.service.d/") for change in view.changes)
+
+
+def credential(view: View, host: str, user: str) -> list[Change]:
+    """The line that lets the secret reader have the credential of (host, user)."""
+    name = keyrings.credential(host, user)
+    text = render.template("system/dma-secret.conf.j2", {"name": name, "path": f"{CREDENTIALS}/{name}.cred"})
+    path = f"{UNITS}/dma-secret@.service.d/{name}.conf"
+    return [view.path_change(path, views.file(text, 0o644), "the secret reader may read this password", drains=True)]
+
+
+def _without_systemd(view: View) -> list[Change]:
+    """Any supervisor runs `dmad` in the foreground; cron wakes the queue where nothing stays."""
+    view.note(
+        f"there is no systemd here: let your supervisor run {view.place.library}/dmad as root, in the foreground;"
+        " it binds the socket and becomes the account dma"
+    )
+    if view.entry("/etc/cron.d") is None:
+        view.note(f"there is no /etc/cron.d either; without a daemon run now and then: {view.place.library}/dma-queue run --due")
+        return []
+    text = render.template("system/cron.j2", {"library": view.place.library})
+    return [view.path_change(CRON, views.file(text, 0o644), "wakes the queue every 15 minutes, and after a boot", drains=True)]
