@@ -171,7 +171,8 @@ def wrapped(page):
 
 def dma_8():
     known = {term.split()[0] for term, _ in DMA} | set("bqoCr")
-    ignored = sorted((set(options.ALONE) | set(options.VALUE) | set(options.ATTACHED)) - known, key=lambda letter: (letter.lower(), letter))
+    letters = set(options.ALONE) | set(options.VALUE) | set(options.ATTACHED)
+    ignored = sorted(letters - known, key=lambda letter: (letter.lower(), letter))
     page = head("dma", 8, "a mail agent that sends")
     page += """.Sh SYNOPSIS
 .Nm
