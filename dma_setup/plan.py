@@ -30,7 +30,6 @@ from dma_setup.verbs import (
     secret,
     service,
     settings,
-    stop,
     wake,
 )
 from dma_setup.view import Verb, View
@@ -48,7 +47,6 @@ VERBS: dict[str, Verb] = {
     "secret": secret.plan,
     "service": service.plan,
     "settings": settings.plan,
-    "stop": stop.plan,
     "wake": wake.plan,
 }
 
