@@ -139,7 +139,7 @@ class Resolver:
             pass  # an odd answer, but an answer
         except (dns.exception.DNSException, OSError):
             servers = ", ".join(str(server) for server in stub.nameservers)
-            raise NoResolver(f"no name server answers ({servers}): {why}") from None
+            raise NoResolver(f"no name server of {self.path} answers ({servers}): {why}") from None
         raise Unanswered(f"no answer about {name}: {why}")
 
     def _servers(self, resolver: Any) -> Any:

@@ -107,7 +107,7 @@ class TestFailures:
     @pytest.mark.parametrize("fault", ["SERVFAIL", "REFUSED", "SILENT"])
     def test_servers_that_answer_nothing(self, resolver, names, fault):
         names.faults["example.org."] = names.faults["."] = fault
-        with pytest.raises(NoResolver, match="no name server answers"):
+        with pytest.raises(NoResolver, match="no name server of"):
             mx(resolver, "example.org")
 
     def test_nobody_listens(self, tmp_path, names):
