@@ -3,6 +3,7 @@
 import json
 import subprocess
 
+from false_daemon import Daemon, accepts
 from sendmail_program import PYTHON, ROOT, Sendmail
 
 # Frozen into the interpreter, or small enough.
@@ -61,3 +62,12 @@ def test_aliases_cost_two_modules_more(tmp_path):
     mail = Sendmail(tmp_path, aliases="root: a@x\n")
     more = imported(mail, "-bq", "root") - imported(mail, "-bq", "a@x.test")
     assert more <= {"dma_runtime.aliases", "dma_runtime.system.aliasfile"}
+
+
+def test_handing_over_costs_a_little_more_and_no_library(tmp_path):
+    mail = Sendmail(tmp_path, f"SOCKET {tmp_path}/s\n")
+    Daemon(f"{tmp_path}/s", accepts)
+    ours = {"frames", "request", "cmd.handover", "system.held", "system.daemonline", "system.localsocket"}
+    names = imported(mail, "-t", "b@x.test")
+    allowed = LIBRARY | BUILT_IN | {"dma_runtime"} | {f"dma_runtime.{name}" for name in OURS | ours}
+    assert names <= allowed, names - allowed

@@ -1,0 +1,155 @@
+"""sendmail in system mode against daemons that are none, die, refuse early or talk nonsense. Runs as any user: DMA_CONF names
+a file that sets SOCKET."""
+
+import os
+import pwd
+import socket
+
+import pytest
+from false_daemon import Daemon, accepts, at_once, dies_behind_the_commit, dies_inside, says
+from sendmail_program import Sendmail
+
+from dma_runtime import frames, request
+
+MESSAGE = b"Subject: s\r\n\r\nhello\r\n.\r\nnot this\r\n"
+BIG = b"Subject: s\n\n" + (b"z" * 79 + b"\n") * 20_000
+
+
+@pytest.fixture
+def mail(tmp_path):
+    return Sendmail(tmp_path, f"SOCKET {tmp_path}/s\n")
+
+
+def daemon(mail, *parts):
+    return Daemon(f"{mail.directory}/s", *parts)
+
+
+def test_the_message_goes_over_as_it_was_cut_and_what_was_asked(mail):
+    there = daemon(mail, accepts)
+    mail.environment.update(LOGNAME="x", EMAIL="me@y", LD_LIBRARY_X="1")
+    ran = mail.run("-f", "a@x", "-F", "Älf", "-N", "never", "-bq", "b@y", "c\udcff@y", stdin=MESSAGE)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"", b"")
+    ((asked, text),) = there.heard
+    assert text == b"Subject: s\n\nhello\n"
+    assert (asked.sender, asked.name, asked.recipients) == ("a@x", "Älf", ["b@y", "c\udcff@y"])
+    assert (asked.queue_only, asked.dsn_notify, asked.terminal, asked.extract) == (True, "never", False, False)
+    assert asked.environ == {"LOGNAME": "x", "EMAIL": "me@y"}
+    assert mail.ids() == []  # the spool is the daemon's
+
+
+def test_a_large_message_from_a_file_without_a_name(mail):
+    there = daemon(mail, accepts)
+    mail.environment["TMPDIR"] = str(mail.directory / "tmp")
+    (mail.directory / "tmp").mkdir()
+    assert mail.run("b@y", stdin=BIG).returncode == 0
+    assert there.heard[0][1] == BIG
+    assert os.listdir(mail.directory / "tmp") == []
+    mail.environment["TMPDIR"] = "/nonexistent"
+    (mail.directory / "s").unlink()
+    there = daemon(mail, accepts)
+    assert mail.run("b@y", stdin=BIG).returncode == 0
+    assert there.heard[0][1] == BIG
+
+
+def test_a_daemon_that_dies_before_it_has_all_is_asked_again(mail):
+    there = daemon(mail, dies_inside, dies_inside, accepts)
+    assert mail.run("b@y", stdin=BIG).returncode == 0
+    assert there.heard[0][1] == BIG
+
+
+def test_not_for_ever(mail):
+    daemon(mail, *[dies_inside] * 10)
+    ran = mail.run("b@y", stdin=BIG)
+    assert (ran.returncode, b"ended 4 conversations without an answer" in ran.stderr) == (75, True)
+
+
+def test_behind_the_commit_it_may_have_been_queued_and_is_not_sent_again(mail):
+    there = daemon(mail, dies_behind_the_commit, accepts)
+    ran = mail.run("b@y", stdin=BIG)
+    assert ran.returncode == 75
+    assert b"may have been queued" in ran.stderr
+    assert len(there.heard) == 1
+
+
+def test_accepted_is_accepted_whatever_comes_behind(mail):
+    daemon(mail, says(frames.frame(frames.ACCEPTED, b"m1")))
+    assert mail.run("b@y", stdin=MESSAGE).returncode == 0
+    (mail.directory / "s").unlink()
+    daemon(mail, says(frames.frame(frames.ACCEPTED, b"m1") + frames.status(70, "a late complaint")))
+    assert mail.run("b@y", stdin=MESSAGE).returncode == 0
+
+
+@pytest.mark.parametrize("text", [MESSAGE, BIG])
+def test_a_refusal_before_everything_was_sent_is_heard(mail, text):
+    daemon(mail, at_once(frames.status(69, "too large \x1b[31m")))
+    ran = mail.run("b@y", stdin=text)
+    assert (ran.returncode, ran.stderr) == (69, b"sendmail: too large ?[31m\n")
+
+
+def test_frames_of_a_later_daemon_are_passed_over(mail):
+    daemon(mail, says(b"x\0\0\0\3new" + frames.frame(frames.ACCEPTED, b"m1") + b"y\0\0\0\0" + frames.status(0)))
+    assert mail.run("b@y", stdin=MESSAGE).returncode == 0
+
+
+@pytest.mark.parametrize("nonsense", [b"HTTP/1.0 200\r\n\r\n", b"S\xff\xff\xff\xff", frames.frame(frames.STATUS, b"fine")])
+def test_a_daemon_that_talks_nonsense_is_75(mail, nonsense):
+    daemon(mail, says(nonsense))
+    ran = mail.run("b@y", stdin=MESSAGE)
+    assert ran.returncode == 75
+    assert ran.stderr.startswith(b"sendmail: the mail service at ")
+
+
+def test_nobody_listens(mail):
+    if os.getuid() == 0 and any(entry.pw_name == "dma" for entry in pwd.getpwall()):
+        pytest.skip("root becomes dma and goes on: tests/interop/test_system_mode.py has that")
+    mail.refused(75, "no mail service listens at", "b@y")
+    socket.socket(socket.AF_UNIX).bind(f"{mail.directory}/s")
+    mail.refused(75, "no mail service listens at", "b@y")
+
+
+def test_a_socket_that_may_not_be_used_is_named(mail):
+    mail.configure("SOCKET /proc/1/root/none/s\n" if os.getuid() else f"SOCKET {mail.directory}/dma.conf\n")
+    ran = mail.run("b@y", stdin=MESSAGE)
+    assert ran.returncode == 75
+    assert b"mail service" in ran.stderr
+
+
+def test_a_path_beyond_the_kernels_limit(mail):
+    deep = mail.directory / ("d" * 100) / ("e" * 50)
+    deep.mkdir(parents=True)
+    mail.configure(f"SOCKET {deep}/s\n")
+    here = os.getcwd()
+    os.chdir(deep)
+    try:
+        there = Daemon("s", accepts)
+    finally:
+        os.chdir(here)
+    assert mail.run("b@y", stdin=MESSAGE).returncode == 0
+    assert len(there.heard) == 1
+
+
+def test_refused_here_before_anybody_is_asked(mail):
+    mail.configure(f"SOCKET {mail.directory}/none\nMAXSIZE 1K\n")
+    mail.refused(66, "no recipients")
+    mail.refused(69, "MAXSIZE", "b@y", stdin=BIG)
+    mail.refused(64, "too many recipients", *["b" * 1000 + "@y"] * 1200)
+
+
+def test_at_a_terminal_lines_are_shown_and_a_message_is_kept(mail):
+    there = daemon(
+        mail, says(frames.frame(frames.LINE, b"look\x1b[2J here") + frames.frame(frames.ACCEPTED, b"m") + frames.status(0))
+    )
+    status, shown = mail.on_terminal("b@y", stdin=MESSAGE)
+    assert (status, shown.strip()) == (0, "sendmail: look\\x1b[2J here")
+    assert there.heard[0][0].terminal
+
+
+def test_questions(mail):
+    rows = frames.frame(frames.OUTPUT, b"Mail queue ") + frames.frame(frames.OUTPUT, b"is empty\n") + frames.status(0)
+    there = daemon(mail, says(rows), says(frames.status(0)), says(frames.frame(frames.OUTPUT, b"a... no\n") + frames.status(67)))
+    assert mail.run(program=mail.launcher("mailq")).stdout == b"Mail queue is empty\n"
+    assert mail.run("-q").returncode == 0
+    ran = mail.run("-bv", "a")
+    assert (ran.returncode, ran.stdout, ran.stderr) == (67, b"a... no\n", b"")
+    assert [asked.do for asked, _ in there.heard] == [request.LIST, request.RUN, request.VERIFY]
+    assert there.heard[2][0].recipients == ["a"]
