@@ -123,7 +123,9 @@ def _read_rows(spool: Spool, config: Config) -> list[listing.Row]:
         return []  # nothing was ever queued
     for id in ids:
         try:
-            envelope = spool.read(id)
+            stored = spool.open(id)  # and not only read: what is not whole is shown so
+            stored.close()
+            envelope = stored.envelope
             found.append(listing.row(envelope, fold(envelope, ledger.events(id)), config, down, now))
         except BrokenMessage as problem:
             found.append(listing.broken_row(id, str(problem)))

@@ -23,8 +23,9 @@ from dma_runtime.delivery.approach import Approach
 from dma_runtime.delivery.queue import Item
 from dma_runtime.delivery.session import Job, Refused, Session
 from dma_runtime.errors import BrokenMessage
+from dma_runtime.message import loops
 from dma_runtime.message.wire import wire
-from dma_runtime.outcome import DEFERRED, FAILED, MACHINE, RELAY, SENDER, Outcome
+from dma_runtime.outcome import DEFERRED, FAILED, MACHINE, MESSAGE, RELAY, SENDER, Outcome
 from dma_runtime.policy import verdict
 from dma_runtime.policy.exchangers import ascii_domain
 from dma_runtime.policy.relay import RelayState
@@ -217,6 +218,9 @@ class Relay:
             except OSError as problem:
                 outcome = Outcome(DEFERRED, f"can not read the message: {problem.strerror}")
                 self._back(work, outcome)
+                continue
+            if loop := loops.of_hops(work.stored.pread(work.item.envelope.header_end, 0)):
+                self._back(work, Outcome(FAILED, loop, scope=MESSAGE, status="5.4.6"))  # RFC 3463 3.5
                 continue
             left[0] -= 1
             return self._job(work, work.stored)

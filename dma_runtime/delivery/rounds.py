@@ -15,9 +15,9 @@ from __future__ import annotations
 import asyncio
 import random
 import traceback
-from concurrent.futures import ThreadPoolExecutor
 
-from dma_runtime.delivery import local, news
+from dma_runtime.delivery import news
+from dma_runtime.delivery.mailroom import Mailroom
 from dma_runtime.delivery.news import News
 from dma_runtime.delivery.queue import Item, Queue, Round
 from dma_runtime.delivery.record import PAUSE, Recorder, Step
@@ -82,8 +82,7 @@ class Rounds:
         self._standing = bool(notice.current(self.spool.path))
         self._had = had
         self._relays: dict[str, Relay] = {}
-        self._mailboxes = ThreadPoolExecutor(2, thread_name_prefix="mailbox")
-        self._local: set[asyncio.Task[None]] = set()
+        self._mailroom = Mailroom(self)
 
     # ------------------------------------------------------------ out
 
@@ -123,9 +122,7 @@ class Rounds:
                 refused = Outcome(FAILED, found.why, status="5.1.2")
                 self.finished(item, [(index, refused) for index in indices])
             elif found.kind == route.LOCAL:
-                task = asyncio.create_task(self._deliver_locally(Work(item, indices)))
-                self._local.add(task)
-                task.add_done_callback(self._local.discard)
+                self._mailroom.take(Work(item, indices))
             else:
                 relay = self._relay(found)
                 if relay.state.waits(now) and not item.round.forced:
@@ -141,18 +138,6 @@ class Rounds:
             relay = self._relays[found.key] = Relay(found, self, state)
         relay.route = found  # FALLBACK may have changed
         return relay
-
-    async def _deliver_locally(self, work: Work) -> None:
-        """One mailbox after the other; the file work waits for locks, so it has threads of its own."""
-        loop = asyncio.get_running_loop()
-        pairs: Pairs = []
-        for index in work.indices:
-            recipient = work.item.envelope.recipients[index]
-            outcome = await loop.run_in_executor(
-                self._mailboxes, local.deliver, self.spool, work.item.id, recipient, self.settings.config
-            )
-            pairs.append((index, outcome))
-        self.finished(work.item, pairs)
 
     # ------------------------------------------------------------ back
 
@@ -385,12 +370,12 @@ class Rounds:
         """Begin nothing new; wait until what is under way is over, at most `grace` seconds."""
         for relay in self._relays.values():
             relay.close()
-        tasks = [task for relay in self._relays.values() for task in relay.sessions] + list(self._local)
+        tasks = [task for relay in self._relays.values() for task in relay.sessions] + list(self._mailroom.tasks)
         if tasks:
             await asyncio.wait(tasks, timeout=grace)
         for relay in self._relays.values():
             relay.abort()
-        self._mailboxes.shutdown(wait=False)
+        self._mailroom.close()
 
     def bug(self, error: BaseException) -> None:
         """Something of ours failed: say so where it can be found, lose nothing."""
@@ -399,7 +384,7 @@ class Rounds:
 
     @property
     def busy(self) -> bool:
-        return bool(self._local) or any(relay.busy for relay in self._relays.values()) or self.recorder.busy
+        return bool(self._mailroom.tasks) or any(relay.busy for relay in self._relays.values()) or self.recorder.busy
 
     def try_all(self) -> None:
         """Somebody runs the queue or the configuration changed: no relay's verdict holds any more."""

@@ -1,0 +1,70 @@
+"""The local recipients of messages: one mailbox after the other, in threads of their own, for mailboxes have locks to wait
+for. A message that goes in a circle is stopped here (5.4.6); `delivery.local` does the rest.
+
+What was tried comes back through `desk.finished`; a message that is gone or damaged through `gone` and `damaged`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from dma_runtime.delivery import local
+from dma_runtime.delivery.remote import Desk, Work
+from dma_runtime.errors import BrokenMessage
+from dma_runtime.message import loops
+from dma_runtime.outcome import DEFERRED, FAILED, MESSAGE, Outcome
+from dma_runtime.system import identity
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dma_runtime.envelope import Recipient
+
+THREADS = 2
+
+
+class Mailroom:
+    """`tasks`: messages under way."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.tasks: set[asyncio.Task[None]] = set()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="mailbox")
+
+    def take(self, work: Work) -> None:
+        """Deliver a message to its local recipients."""
+        task = asyncio.create_task(self._deliver(work))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False)
+
+    async def _deliver(self, work: Work) -> None:
+        loop = asyncio.get_running_loop()
+        pairs: list[tuple[int, Outcome]] = []
+        for index in work.indices:
+            recipient = work.item.envelope.recipients[index]
+            try:
+                outcome = await loop.run_in_executor(self._threads, self._one, work.item.id, recipient)
+            except FileNotFoundError:
+                return self.desk.gone(work.item)
+            except BrokenMessage as problem:
+                return self.desk.damaged(work.item, str(problem))
+            except OSError as problem:
+                outcome = Outcome(DEFERRED, f"can not read the message: {problem.strerror}")
+            pairs.append((index, outcome))
+        return self.desk.finished(work.item, pairs)
+
+    def _one(self, id: str, recipient: Recipient) -> Outcome:
+        """In a thread: one mailbox. Raises what the spool raises for the message."""
+        config = self.desk.settings.config
+        stored = self.desk.spool.open(id)
+        try:
+            header = stored.pread(stored.envelope.header_end, 0)
+        finally:
+            stored.close()
+        address = recipient.address if "@" in recipient.address else f"{recipient.address}@{identity.mail_name(config)}"
+        if loop := loops.of_hops(header) or loops.of_delivery(header, address):
+            return Outcome(FAILED, loop, scope=MESSAGE, status="5.4.6")  # RFC 3463 3.5
+        return local.deliver(self.desk.spool, id, recipient, config)
