@@ -141,6 +141,8 @@ class TestReadAgain:
         with NameServer("example.org. 300 MX 1 other.test.", host="127.0.0.2") as second:
             resolver.port = second.port
             second.resolv_conf(type("Path", (), {"write_text": lambda _, text: rewrite(resolver.path, text)})())
+            second.add("first.test. 300 MX 2 other.test.")
+            assert mx(resolver, "first.test") == [(2, "other.test")]
             assert mx(resolver, "example.org") == [(1, "other.test")]
 
     def test_a_file_that_appears(self, names, tmp_path):
@@ -198,11 +200,26 @@ class TestKept:
         assert mx(resolver, "example.org")
 
 
-def test_many_at_once_wait_for_their_turn(resolver, names):
-    async def ask():
-        await asyncio.gather(*(resolver.mx("example.org") for _ in range(40)))
+def test_many_at_once_wait_for_their_turn(resolver, monkeypatch):
+    under_way, most = [], []
+    question = resolver._question
 
-    asyncio.run(ask())
+    def watched(name, kind):
+        under_way.append(name)
+        most.append(len(under_way))
+        time.sleep(0.01)
+        try:
+            return question(name, kind)
+        finally:
+            under_way.pop()
+
+    monkeypatch.setattr(resolver, "_question", watched)
+
+    async def ask():
+        return await asyncio.gather(*(resolver.mx("example.org") for _ in range(40)))
+
+    assert len(asyncio.run(ask())) == 40
+    assert 2 <= max(most) <= 8
 
 
 def test_a_deadline_holds_whatever_the_servers_do(resolver, names):
