@@ -17,12 +17,15 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sysconfig
 import tempfile
 import time
 
 import pytest
+
+from dma_runtime import request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 USERS = {"root": (0, 0), "dma": (990, 990), "alice": (1001, 1001), "bob": (1002, 1002), "mallory": (1003, 1003)}
@@ -129,9 +132,8 @@ class Machine:
         return [*inside, str(path or self.programs / program), *arguments]
 
     def environment(self, user):
-        uid, _ = USERS[user] if isinstance(user, str) else user
         home = {"root": "/root"}.get(user, f"/home/{user}")
-        return {"PATH": f"{self.programs}:/usr/bin:/bin", "HOME": home} | ({} if uid else {})
+        return {"PATH": f"{self.programs}:/usr/bin:/bin", "HOME": home}
 
     def popen(self, program, *arguments, user="root", environment=None, path=None, **keywords):
         keywords.setdefault("cwd", "/")
@@ -167,21 +169,27 @@ class Machine:
     # ------------------------------------------------------------ the daemon
 
     def start(self, *arguments, **keywords):
-        """dmad in the foreground, started by root; returns when its socket is there."""
+        """dmad in the foreground, started by root; returns when it answers."""
         with open(self.log, "ab") as log:
             self.dmad = self.popen("dmad", "-v", *arguments, stdout=log, stderr=log, stdin=subprocess.DEVNULL, **keywords)
         self.until(lambda: self.listens() or self.dmad.poll() is not None, what="dmad to listen")
         assert self.dmad.poll() is None, self.log.read_text()
         return self.dmad
 
-    def listens(self, path="/run/dma/submit.sock"):
+    def listens(self, path="/run/dma/submit.sock", *, answers=True):
         there = self.top / path.lstrip("/")
         if not there.exists():
             return False
-        import socket
-
         with socket.socket(socket.AF_UNIX) as probe:
-            return probe.connect_ex(str(there)) == 0
+            probe.settimeout(1)
+            try:
+                probe.connect(str(there))
+                if answers:
+                    probe.sendall(request.encode(request.Request(request.LIST)))
+                    return probe.recv(1) != b""
+            except OSError:
+                return False
+            return True
 
     def stop(self, number=signal.SIGTERM, seconds=20):
         self.dmad.send_signal(number)
@@ -189,8 +197,8 @@ class Machine:
         self.running.remove(self.dmad)
         return self.dmad.returncode
 
-    def socket(self, name="submit.sock"):
-        """The path of a socket of ours as this process sees it."""
+    def door(self, name="submit.sock"):
+        """The path of a socket of the machine as this process sees it."""
         return str(self.top / "run" / "dma" / name)
 
     def queue(self):

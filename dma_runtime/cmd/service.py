@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import os
 import resource
+import signal
 import socket
 import stat
 
@@ -38,6 +39,8 @@ def enter(config: Config, log: MailLog, *, resident: bool) -> list[Attendant]:
     """Take up the service that `config` describes: who runs beside the owner. On return this process is not root any more.
 
     Raises DmaError."""
+    if resident:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the owner listens to it
     given = listening()
     bound = given or ([listen(config.SOCKET)] if resident else [])
     if os.getuid() == 0:
