@@ -18,7 +18,7 @@ from typing import Any
 
 from dma_setup.changes import FAILED, KEPT, NOTHING, RESTORED, Change, Keeper, NotApplied, TakenBack, reader
 from dma_setup.errors import SetupError
-from dma_setup.system import FILE, System
+from dma_setup.system import DIRECTORY, FILE, System
 
 LOCK = "/etc/.pwd.lock"
 
@@ -76,8 +76,8 @@ class AccountChange(Change):
 
     def take_back(self, system: System) -> TakenBack:
         for folder in self.owns:
-            if system.look(self.root + folder) is not None:
-                return TakenBack(KEPT, f"the account {self.name} is kept: {folder} is still there")
+            if self._has_something_in(system, self.root + folder):
+                return TakenBack(KEPT, f"the account {self.name} is kept: it has files in {folder}")
         try:
             with _locked(self.root):
                 gone = [_drop(system, self.root + path, line) for path, line in reversed(self._lines().items())]
@@ -87,6 +87,13 @@ class AccountChange(Change):
         if left:
             return TakenBack(KEPT, f"the account {self.name} was changed since; remove it with: userdel {self.name}")
         return TakenBack(RESTORED, self.subject) if any(gone) else TakenBack(NOTHING)
+
+    def _has_something_in(self, system: System, path: str) -> bool:
+        entry = system.look(path)
+        if entry is None:
+            return False
+        inside = system.listing(path) if entry.kind == DIRECTORY else []
+        return entry.uid == self.uid or any(self._has_something_in(system, f"{path}/{name}") for name in inside)
 
     def record(self, _keeper: Keeper, _number: int) -> dict[str, Any]:
         names = ("kind", "root", "name", "uid", "gid", "comment", "home", "shell", "subject", "says", "drains")
