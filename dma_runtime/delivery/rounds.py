@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from dma_runtime.envelope import Moment
     from dma_runtime.system.ledger import Event
 
+MOST_RELAYS = 200  # kept in memory, as long as they can be forgotten
+
 Pairs = list[tuple[int, Outcome]]
 
 
@@ -78,6 +80,7 @@ class Rounds:
         self.wake = wake
         self.now = now
         self.relays: dict[str, RelayState] = relays.read(self.spool.path)
+        self._no_network_at = 0.0  # seconds awake
         self.without_network = 0  # rounds in a row that failed for want of a network
         self._standing = bool(notice.current(self.spool.path))
         self._had = had
@@ -94,6 +97,16 @@ class Rounds:
             self._begin(item, moment.wall, touched)
         for key in touched:
             self._relays[key].start()
+        if len(self._relays) > MOST_RELAYS:
+            self._forget_idle()
+
+    def _forget_idle(self) -> None:
+        """A daemon that delivers directly meets a new domain every day: those that have nothing to do are not kept."""
+        for key, relay in list(self._relays.items()):
+            if relay.route.kind == route.DIRECT and not relay.busy:
+                del self._relays[key]
+                if not relay.state.rounds:
+                    self.relays.pop(key, None)
 
     def _begin(self, item: Item, now: float, touched: set[str]) -> None:
         if not item.state.open:
@@ -216,7 +229,11 @@ class Rounds:
             item.round.out += 1
 
     def _count_network(self, outcome: Outcome) -> None:
-        self.without_network = self.without_network + 1 if outcome.scope == MACHINE else 0
+        if outcome.scope != MACHINE:
+            self.without_network = 0
+        elif not self.without_network or self.now().awake - self._no_network_at >= MACHINE_RETRY / 2:
+            self.without_network += 1  # not once more for each domain of the same round
+            self._no_network_at = self.now().awake
 
     def _next(
         self, item: Item, round: Round, outcome: Outcome, index: int, now: float, relay: Relay | None

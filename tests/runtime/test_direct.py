@@ -100,6 +100,18 @@ class TestChoice:
         assert exchange.recipients()["bob@example.org"]["attempts"] == 1
 
 
+    def test_domains_that_are_done_with_are_forgotten(self, exchange, monkeypatch):
+        monkeypatch.setattr("dma_runtime.delivery.rounds.MOST_RELAYS", 0)
+        exchange.names.add("other.test. 300 MX 10 mx3.test.\nbroken.test. 300 MX 10 mx9.test.")
+        exchange.host(2)
+        for domain in ("example.org", "other.test", "broken.test"):
+            exchange.send(f"bob@{domain}")
+        owner = exchange.run()
+        owner.rounds.dispatch()
+        assert owner.rounds._relays == {}
+        assert list(owner.rounds.relays) == ["other.test", "broken.test"]  # down, and remembered as that
+
+
 class TestFinal:
     @pytest.mark.parametrize(
         ("domain", "status", "text"),
@@ -289,6 +301,12 @@ class TestResolver:
         exchange.host(2)
         exchange.run()
         assert exchange.got(2) == [["bob@example.org"]]
+
+    def test_many_domains_without_a_resolver_are_one_round(self, exchange, tmp_path):
+        (tmp_path / "resolv.conf").unlink()
+        for number in range(5):
+            exchange.send(f"bob@domain{number}.test")
+        assert exchange.run().rounds.without_network == 1
 
     def test_no_name_server_that_answers(self, exchange):
         exchange.names.close()
