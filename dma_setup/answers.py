@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dma_setup import render, yamlfile
-from dma_setup.errors import FileProblem, UsageProblem
+from dma_setup import derive, render, yamlfile
+from dma_setup.errors import FileProblem, SetupError, UsageProblem
 from dma_setup.question import Question, Refused
 from dma_setup.recipe import Recipe
 from dma_setup.secret import PLAIN, SecretAnswer, Sources
@@ -171,6 +171,14 @@ def has_default(question: Question, values: Mapping[str, Any]) -> bool:
     return any(render.text(each.value, dict(values)).strip() not in ("", "None") for each in question.defaults)
 
 
+def derived(question: Question, answer: SecretAnswer, values: Mapping[str, Any]) -> SecretAnswer:
+    """The password that is made out of the answer, where the question says so. Raises Refused."""
+    try:
+        return derive.apply(render.text(question.derive, dict(values)), answer)
+    except SetupError as error:
+        raise Refused(f"cannot be used: {error.text}") from None
+
+
 def collect(recipe: Recipe, given: Given, sources: Sources, context: Callable[[Answers], dict[str, Any]]) -> Answers:
     """All answers, or Incomplete. `context` gives the values recipe strings may name, from the answers so far."""
     answers = Answers()
@@ -203,6 +211,7 @@ def collect(recipe: Recipe, given: Given, sources: Sources, context: Callable[[A
                     )
                 if answers.secret.secret is not None and (warning := question.warning(answers.secret.secret.reveal())):
                     answers.warnings.append(warning)
+                answers.secret = derived(question, answers.secret, values)
             else:
                 answers.values[question.id] = question.accept(given.values[question.id])
         except Refused as refused:
@@ -262,6 +271,6 @@ def example(question: Question) -> str:
         "host": "smtp.example.org",
         "port": "465",
         "yesno": "true",
-        "fingerprint": "0123…  # 64 hexadecimal digits",
+        "fingerprint": "ab" * 32,
         "path": "/path",
     }.get(question.type, "...")

@@ -11,6 +11,7 @@ from typing import Any
 from dma_setup import answers as given_answers
 from dma_setup import render
 from dma_setup.answers import Answers, Given, Wrong
+from dma_setup.errors import SetupError
 from dma_setup.plan import Plan
 from dma_setup.question import Question, Refused
 from dma_setup.recipe import Recipe
@@ -87,7 +88,7 @@ class Terminal(Driver):
                 continue
             answers.values[question.id] = ""
             if question.id in self._given.values:
-                self._take(question, answers)
+                self._take(question, answers, values)
             else:
                 self._ask(question, answers, context)
         return answers
@@ -112,12 +113,13 @@ class Terminal(Driver):
                 count += question.asked or not (question.optional or given_answers.has_default(question, values))
         return count
 
-    def _take(self, question: Question, answers: Answers) -> None:
+    def _take(self, question: Question, answers: Answers, values: dict[str, Any]) -> None:
         """An answer given beforehand."""
         try:
             if question.is_secret:
                 answers.secret_id = question.id
-                answers.secret = self._sources.read(question, self._given.values[question.id])
+                found = self._sources.read(question, self._given.values[question.id])
+                answers.secret = given_answers.derived(question, found, values)
             else:
                 answers.values[question.id] = question.accept(self._given.values[question.id])
         except Refused as refused:
@@ -128,10 +130,14 @@ class Terminal(Driver):
 
         if question.is_secret:
             answers.secret_id = question.id
-            answers.secret = SecretAnswer(TYPED, "", prompt.secret(self._report, question, note))
+            typed = SecretAnswer(TYPED, "", prompt.secret(self._report, question, note))
+            try:
+                answers.secret = given_answers.derived(question, typed, context(answers))
+            except Refused as refused:
+                raise SetupError(f"{question.id} {refused}") from None
             return
         value, source = given_answers.default(question, context(answers))
-        if not question.asked and (value or question.optional):
+        if not question.asked and not note and (value or question.optional):
             answers.values[question.id] = value
             return
         if question.choices:

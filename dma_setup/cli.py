@@ -16,10 +16,12 @@ from dma_setup import resources
 from dma_setup.commands import listing, provision, secret, show, takeback, trial
 from dma_setup.errors import DONE, FAILED, INTERRUPTED, USAGE, SetupError
 
+VERBS = ("list", "show", "undo", "test", "secret")
 LATER = ("auto", "doctor", "import")
 
 
-def parser() -> argparse.ArgumentParser:
+def parser(recipe: str | None = None) -> argparse.ArgumentParser:
+    """The whole command line, or all verbs and this one recipe: making a parser for each recipe takes its time."""
     made = argparse.ArgumentParser(
         prog="dma-setup",
         description="Set up mail: choose how mail leaves this machine, prove it, and be able to take it back.",
@@ -29,8 +31,9 @@ def parser() -> argparse.ArgumentParser:
     verbs = made.add_subparsers(dest="verb", metavar="RECIPE or COMMAND")
     for module in (listing, show, trial, secret, takeback):
         module.register(verbs)
-    for name in resources.recipe_names():
-        provision.register(verbs, name)
+    for name in resources.recipe_names() if recipe is None else [recipe]:
+        if name not in VERBS:
+            provision.register(verbs, name)
     return made
 
 
@@ -39,9 +42,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if words and words[0] in LATER:
             raise SetupError(f"{words[0]} is not in this version yet", USAGE)
-        if words and not words[0].startswith("-") and words[0] not in _verbs():
-            resources.recipe(words[0])  # says what there is
-        options = parser().parse_args(words)
+        recipe = words[0] if words and not words[0].startswith("-") and words[0] not in VERBS else None
+        if recipe is not None:
+            resources.recipe(recipe)  # says what there is
+        options = parser(recipe).parse_args(words)
         run: Callable[[argparse.Namespace], int] = getattr(options, "run", provision.choose)
         return run(options)
     except SetupError as error:
@@ -56,10 +60,6 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return DONE
-
-
-def _verbs() -> set[str]:
-    return {"list", "show", "undo", "test", "secret"}
 
 
 def _say(text: str, details: list[str]) -> None:

@@ -30,6 +30,7 @@ from dma_setup.verbs import (
     secret,
     service,
     settings,
+    stop,
     wake,
 )
 from dma_setup.view import Verb, View
@@ -47,6 +48,7 @@ VERBS: dict[str, Verb] = {
     "secret": secret.plan,
     "service": service.plan,
     "settings": settings.plan,
+    "stop": stop.plan,
     "wake": wake.plan,
 }
 

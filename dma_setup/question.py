@@ -55,6 +55,7 @@ class Question:
     when: str = ""
     strip: str = ""  # "blanks": every Unicode blank is removed, as providers show app passwords in groups
     shape: Shape | None = None
+    derive: str = ""  # what makes the password out of this secret (see `derive`); may hold {{ … }}
 
     @property
     def is_secret(self) -> bool:

@@ -14,12 +14,15 @@
       login: "{{ address }}"          "" = no login
       password: app_password          the id of the secret question
       fingerprint: ""
-    limits: {messages_per_day: 500}
-    pattern: relay                    recipes/patterns/NAME.yml adds its questions and steps behind these
+    limits: {messages_per_day: 500}   for people
+    settings: {RATE: 500/d}           keys of dma.conf, added to those that the pattern sets
+    pattern: relay                    recipes/patterns/NAME.yml adds its questions, steps and refusals behind these
     questions: [ … ]                  see `question`
     steps: [ {verb: arguments, when: …} ]
     refusals:                         first match wins: all of code, status, text (a regular expression) that are given
       - {status: 5.7.9, says: "That is …", advice: [ … ], again: app_password}
+
+In a pattern `again: password` means the question that the relay's `password` names; nothing where there is none.
 
 Substitution and `when:` only; what needs logic needs a verb. Errors name file and line.
 """
@@ -28,16 +31,34 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
+from dma_runtime import config
 from dma_setup import resources, yamlfile
 from dma_setup.errors import FileProblem
 from dma_setup.question import TYPES, Default, Question, Shape
 from dma_setup.yamlfile import Data
 
+TOP_KEYS = (
+    "recipe",
+    "summary",
+    "about",
+    "provider",
+    "relay",
+    "limits",
+    "settings",
+    "pattern",
+    "questions",
+    "steps",
+    "refusals",
+)
+PROVIDER_KEYS = ("name", "domains", "mx")
+RELAY_KEYS = ("host", "ports", "tls", "login", "password", "fingerprint")
+REFUSAL_KEYS = ("code", "status", "text", "says", "advice", "again")
 VERBS = (
-    *("directory", "settings", "login", "alias", "secret", "launcher", "link", "wake", "saved"),
+    *("directory", "settings", "stop", "login", "alias", "secret", "launcher", "link", "wake", "saved"),
     *("account", "library", "mailer", "service"),  # of system mode
 )
 
@@ -111,10 +132,13 @@ def read(name: str) -> Recipe:
 
 
 def by_host(host: str) -> Recipe | None:
-    """The recipe whose relay is always `host`, None when there is none."""
+    """The recipe whose relay is `host`, whatever its answers; None when there is none (or any host will do)."""
     for name in resources.recipe_names():
         found = read(name)
-        if found.relay is not None and found.relay.host == host:
+        if found.relay is None:
+            continue
+        pattern = re.sub(r"\{\{.*?\}\}", "*", found.relay.host)
+        if pattern.strip("*.") and fnmatchcase(host.lower(), pattern):
             return found
     return None
 
@@ -122,15 +146,18 @@ def by_host(host: str) -> Recipe | None:
 def load(path: str) -> Recipe:
     """The recipe in the file `path`."""
     data = _open(path)
-    top = _mapping(data, ("recipe", "summary", "about", "provider", "relay", "limits", "pattern", "questions", "steps", "refusals"))
+    top = _mapping(data, TOP_KEYS)
     name = _text(data, "recipe", required=True)
     if name != os.path.basename(path).removesuffix(".yml"):
         raise data.problem(f"recipe says {name}, but the file is {os.path.basename(path)}", "recipe")
     questions, steps, refusals = _questions(data), _steps(data), _refusals(data)
+    relay = _relay(data)
     if "pattern" in top:
         shared = _open(resources.pattern(_text(data, "pattern", required=True)))
         _mapping(shared, ("questions", "steps", "refusals"))
-        questions, steps, refusals = questions + _questions(shared), steps + _steps(shared), refusals + _refusals(shared)
+        questions, steps = questions + _questions(shared), steps + [_with(step, _settings(data)) for step in _steps(shared)]
+        secret = relay.password if relay is not None else ""
+        refusals += [replace(one, again=secret) if one.again == "password" else one for one in _refusals(shared)]
     seen: set[str] = set()
     for question in questions:
         if question.id in seen:
@@ -139,7 +166,6 @@ def load(path: str) -> Recipe:
     for refusal in refusals:
         if refusal.again and refusal.again not in seen:
             raise data.problem(f"again: there is no question {refusal.again}", "refusals")
-    relay = _relay(data)
     if relay is not None and relay.password and relay.password not in seen:
         raise data.problem(f"there is no question {relay.password}", "relay", "password")
     return Recipe(
@@ -220,14 +246,14 @@ def _texts(data: Data, *keys: object) -> tuple[str, ...]:
 def _provider(data: Data) -> Provider:
     if "provider" not in data.value:
         return Provider()
-    _mapping(data, ("name", "domains", "mx"), "provider")
+    _mapping(data, PROVIDER_KEYS, "provider")
     return Provider(_text(data, "provider", "name"), _texts(data, "provider", "domains"), _texts(data, "provider", "mx"))
 
 
 def _relay(data: Data) -> RelayTemplate | None:
     if "relay" not in data.value:
         return None
-    _mapping(data, ("host", "ports", "tls", "login", "password", "fingerprint"), "relay")
+    _mapping(data, RELAY_KEYS, "relay")
     return RelayTemplate(
         host=_text(data, "relay", "host", required=True),
         ports=_texts(data, "relay", "ports"),
@@ -238,6 +264,25 @@ def _relay(data: Data) -> RelayTemplate | None:
     )
 
 
+def _settings(data: Data) -> dict[str, Any]:
+    """The keys of dma.conf that a recipe adds to those of its pattern."""
+    if "settings" not in data.value:
+        return {}
+    found = _mapping(data, tuple(config.KEYS), "settings")
+    for name, value in found.items():
+        if isinstance(value, (dict, list)):
+            raise data.problem(f"{name} must be text, a number, true or false", "settings", name)
+    return found
+
+
+def _with(step: Step, settings: dict[str, Any]) -> Step:
+    """The step of a pattern that writes dma.conf, with the recipe's own keys as well."""
+    if step.verb != "settings":
+        return step
+    works = {name: value for name, value in settings.items() if not config.KEYS[name].later}  # the others only bring warnings
+    return replace(step, arguments={**step.arguments, "keys": {**step.arguments.get("keys", {}), **works}})
+
+
 def _items(data: Data, name: str) -> int:
     value = data.value.get(name) or []
     if not isinstance(value, list):
@@ -245,14 +290,14 @@ def _items(data: Data, name: str) -> int:
     return len(value)
 
 
-_QUESTION_KEYS = ("id", "type", "ask", "help", "choices", "default", "optional", "asked", "when", "strip", "shape")
+QUESTION_KEYS = ("id", "type", "ask", "help", "choices", "default", "optional", "asked", "when", "strip", "shape", "derive")
 
 
 def _questions(data: Data) -> list[Question]:
     found = []
     for at in range(_items(data, "questions")):
         here = ("questions", at)
-        value = _mapping(data, _QUESTION_KEYS, *here)
+        value = _mapping(data, QUESTION_KEYS, *here)
         kind = _text(data, *here, "type", required=True)
         if kind not in TYPES:
             raise data.problem(f"unknown type {kind}; known are {', '.join(TYPES)}", *here, "type")
@@ -283,6 +328,7 @@ def _questions(data: Data) -> list[Question]:
                 when=_text(data, *here, "when"),
                 strip=strip,
                 shape=shape,
+                derive=_text(data, *here, "derive"),
             )
         )
     return found
@@ -343,7 +389,7 @@ def _refusals(data: Data) -> list[Refusal]:
     found = []
     for at in range(_items(data, "refusals")):
         here = ("refusals", at)
-        _mapping(data, ("code", "status", "text", "says", "advice", "again"), *here)
+        _mapping(data, REFUSAL_KEYS, *here)
         code = _text(data, *here, "code")
         if code and not re.fullmatch(r"[245][0-9][0-9]", code):
             raise data.problem("code must be three digits", *here, "code")

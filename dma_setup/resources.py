@@ -1,13 +1,15 @@
 """Where recipes and templates are: the one module that knows.
 
 An installed wheel carries them in `dma_setup/_data/`; in a checkout (or an editable install of one) they stand at the top
-of the tree. Directories of one's own recipes come first when given.
+of the tree. One's own recipes (~/.config/dma/recipes, /etc/dma/recipes) come before shipped ones of the same name.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 
+from dma_runtime.config import user_directories
 from dma_setup.errors import SetupError, UsageProblem
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -25,16 +27,64 @@ def templates() -> str:
     return _directory("templates")
 
 
+def own_directories() -> list[str]:
+    """Where recipes of one's own may lie, the first to count first: a person's, then the machine's."""
+    found = ["/etc/dma/recipes"]
+    if os.getuid() != 0:
+        config, _ = user_directories(os.getuid(), dict(os.environ))
+        found[:0] = [config + "/recipes"] if config else []
+    return found
+
+
 def recipe_names() -> list[str]:
-    """The names of all recipes, sorted."""
-    return sorted(name.removesuffix(".yml") for name in os.listdir(_directory("recipes")) if name.endswith(".yml"))
+    """The names of all recipes, sorted. What may not be trusted (see `trust`) is left out."""
+    names = set(_names(_directory("recipes")))
+    for folder in own_directories():
+        names.update(name for name in _names(folder) if not trust(f"{folder}/{name}.yml"))
+    return sorted(names)
 
 
 def recipe(name: str) -> str:
-    """The path of a recipe's file. Raises UsageProblem when there is none of that name."""
-    if name not in recipe_names():
+    """The path of a recipe's file: one's own before the shipped one. Raises UsageProblem when there is none of that name."""
+    for folder in own_directories():
+        if name in _names(folder):
+            path = f"{folder}/{name}.yml"
+            if why := trust(path):
+                raise UsageProblem(f"{path} is not used: {why}")
+            return path
+    if name not in _names(_directory("recipes")):
         raise UsageProblem(f"there is no recipe {name}; see dma-setup list")
     return os.path.join(_directory("recipes"), name + ".yml")
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return [name.removesuffix(".yml") for name in os.listdir(folder) if name.endswith(".yml") and not name.startswith(".")]
+    except OSError:
+        return []
+
+
+def trust(path: str) -> str:
+    """Why a recipe of one's own may not be used, "" when it may.
+
+    A recipe decides where mail and a password go. So it, its directory and all above belong to root, or to whoever runs
+    this, and nobody else can write there; root trusts root alone.
+    """
+    uid = os.getuid()
+    path = os.path.realpath(path)
+    while True:
+        try:
+            found = os.stat(path)
+        except OSError as error:
+            return f"{path}: {error.strerror}"
+        if found.st_uid not in (0, uid):
+            return f"{path} belongs to {'somebody else' if uid else 'another user than root'}"
+        others = 0o022 if uid == 0 else 0o002
+        if found.st_mode & others and not (stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX):
+            return f"others can write to {path}; mend it with: chmod go-w {path}"
+        if path == "/":
+            return ""
+        path = os.path.dirname(path)
 
 
 def pattern(name: str) -> str:

@@ -78,6 +78,12 @@ def words(outcome: Outcome) -> str:
     return " ".join(part for part in (str(outcome.code), outcome.status, text[:300]) if part)
 
 
+def codes(text: str) -> tuple[int, str]:
+    """(550, "5.7.60") of a sentence that quotes a reply; (0, "") when it quotes none."""
+    found = re.search(r"\b([45][0-9][0-9])[ -](?:([45]\.[0-9]+\.[0-9]+)\b)?", text)
+    return (int(found[1]), found[2] or "") if found else (0, "")
+
+
 def first_that_answers(relays: list[Relay], attempt: Callable[[Relay], Tried]) -> list[Tried]:
     """Try the ports in order until a server speaks; the last element is the result, those before were unreachable."""
     tried: list[Tried] = []

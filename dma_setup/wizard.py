@@ -136,6 +136,9 @@ class Wizard:
 
     def _fixed_relay(self) -> list[Relay]:
         """The relay with its ports when no answer is needed to know it."""
+        relay = self.recipe.relay
+        if relay is None or any("{" in text for text in (relay.host, *relay.ports)):
+            return []
         values = {**self.context(Answers()), "host": ""}
         try:
             return relays.candidates(self.recipe, values, self.present())
@@ -279,7 +282,12 @@ class Wizard:
         if not recipient:
             recipient = self.answers.values.get("sender", "") or self.place.login
         self.report.title("Proving it")
-        return proving.run(self.place, self.report, recipient, self.recipe.provider.name)
+        proof = proving.run(self.place, self.report, recipient, self.recipe.provider.name)
+        code, status = verify.codes(proof.why)
+        meaning = self.recipe.meaning(code, status, proof.why) if code else None
+        if meaning is not None and not proof.reply:
+            self.report.advice([meaning.says, *meaning.advice])
+        return proof
 
     def note(self, plan: Plan, proof: Proof | None) -> None:
         if not plan.changes and not self.driver.guided:
@@ -296,8 +304,10 @@ class Wizard:
         elif self.relay is not None:
             sender = self.answers.values.get("sender", "")
             self.report.line(f"Done. {name} sends mail{f' as {sender}' if sender else f' via {self.relay.host}'}.")
-        else:
+        elif plan.config.LOCALONLY:
             self.report.line(f"Done. {name} keeps its mail.")
+        else:
+            self.report.line(f"Done. {name} delivers mail itself.")
         if not self.driver.guided:
             return
         flag = " --user" if self.place.is_user else ""

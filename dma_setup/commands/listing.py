@@ -1,4 +1,4 @@
-"""`dma-setup list`: the recipes, one line each."""
+"""`dma-setup list`: the recipes, one line each; with `--schema`, what a recipe may hold, as a JSON Schema for editors."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ import json
 import sys
 from typing import Any
 
-from dma_setup import recipe, resources
+from dma_setup import recipe, recipe_schema, resources
 
 
 def register(verbs: Any) -> None:
     parser = verbs.add_parser("list", help="the recipes there are")
     parser.add_argument("--json", action="store_true", help="as one JSON document")
+    parser.add_argument("--schema", action="store_true", help="the JSON Schema of a recipe, for editors")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.schema:
+        json.dump(recipe_schema.make(), sys.stdout, indent=2, ensure_ascii=False)
+        sys.stdout.write("\n")
+        return 0
     found = [recipe.read(name) for name in resources.recipe_names()]
     if options.json:
         json.dump([{"recipe": one.name, "summary": one.summary} for one in found], sys.stdout, indent=2, ensure_ascii=False)
