@@ -7,15 +7,17 @@ destinations may be quoted. Destinations are separated by commas or blanks:
     user  user@host  Name <user@host>     an address
     \\user                                 the user's own mailbox, no further aliases
     :include:/path                        the addresses in a file
-    |command   "|command words"  /file    a command, a file: understood, off unless PIPES
+    |command   "|command words"  /file    a command, a file: understood, off unless PIPES (/dev/null needs nothing)
+
+A command or file as a recipient's address in the envelope is its sign and, behind a blank, its text; in between whose
+`.forward` said so, nothing for the aliases file: `| /usr/bin/filter -x`, `|alice /usr/bin/filter -x`, `>alice /home/alice/box`.
+No mail address has that shape: a blank in one is inside quotes, and quotes come first (`address.fault`).
 
 Rules:
 - Names ignore case; several lines of one name add up; the last line needs no end.
 - A bad line is a problem with its true number, and the others still work (C dma refused all mail).
-- A destination that is the name itself keeps the local copy; `*` takes names without a line of their own, not those that
-  come out of an expansion (C dma dma.c:180-262). Loops end and are named.
 
-Pure: what reads included files is an argument.
+What becomes of a name is `policy.expansion`'s. Pure.
 """
 
 from __future__ import annotations
@@ -23,14 +25,7 @@ from __future__ import annotations
 from dma_runtime import address
 from dma_runtime.shown import shown
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 ADDRESS, LOCAL, PIPE, FILE, INCLUDE = "address", "local", "pipe", "file", "include"
-
-_DEPTH = 50  # of aliases within aliases
-_MANY = 10_000  # destinations of one name
 
 
 class Target:
@@ -59,83 +54,19 @@ class Aliases:
         self.source = source
         self.entries: dict[str, list[Target]] = {}
         self.problems: list[str] = []
-        self._walked: set[str] = set()
 
-    def expand(self, name: str, include: Callable[[str], str], own: Callable[[str], str]) -> tuple[list[Target], list[str]]:
-        """(destinations of a local name, problems). Without an alias it is the name itself, as LOCAL.
 
-        `include(path)` gives a file's text or raises OSError. `own(address)` gives the local name of an address of this
-        machine, "" for any other. INCLUDE never comes out; each destination comes once.
-        """
-        found: dict[Target, None] = {}
-        problems: list[str] = []
-        self._walked = set()  # names and files whose destinations are in `found` already
-        first = self.entries.get(name.lower()) or self.entries.get("*")
-        if first is None:
-            return [Target(LOCAL, name)], problems
-        self._walk(first, [name.lower()], found, problems, include, own)
-        return list(found), problems
+def as_address(kind: str, text: str, user: str = "") -> str:
+    """A PIPE or FILE as it stands in the envelope; `user`: whose .forward said it."""
+    return f"{'|' if kind == PIPE else '>'}{user} {text}"
 
-    def _walk(
-        self,
-        targets: list[Target],
-        above: list[str],
-        found: dict[Target, None],
-        problems: list[str],
-        include: Callable[[str], str],
-        own: Callable[[str], str],
-    ) -> None:
-        for target in targets:
-            if len(above) > _DEPTH or len(found) > _MANY:
-                problems.append(f"{self.source}: alias {above[0]} has too many destinations")
-                return
-            if target.kind == INCLUDE:
-                self._include(target.text, above, found, problems, include, own)
-                continue
-            name = own(target.text) if target.kind == ADDRESS else ""
-            if not name:
-                found[target] = None
-                continue
-            key = name.lower()
-            entry = self.entries.get(key)
-            if entry is None or key == above[-1]:
-                found[Target(LOCAL, name)] = None  # no alias, or the local copy of `root: root, admin@x`
-            elif key in above:
-                problems.append(f"{self.source}: alias loop: {' -> '.join([*above[above.index(key) :], key])}")
-                found[Target(LOCAL, name)] = None
-            elif key not in self._walked:
-                self._walked.add(key)
-                self._walk(entry, [*above, key], found, problems, include, own)
 
-    def _include(
-        self,
-        path: str,
-        above: list[str],
-        found: dict[Target, None],
-        problems: list[str],
-        include: Callable[[str], str],
-        own: Callable[[str], str],
-    ) -> None:
-        mark = f":include:{path}"
-        if mark in above:
-            problems.append(f"{self.source}: alias loop: {path} includes itself")
-            return
-        if mark in self._walked:
-            return
-        self._walked.add(mark)
-        try:
-            text = include(path)
-        except OSError as error:
-            problems.append(f"{self.source}: can not read :include:{path}: {error.strerror or error}")
-            return
-        listed = []
-        for number, line in enumerate(text.split("\n"), 1):
-            line = _uncommented(line.strip())
-            try:
-                listed += destinations(line) if line else []
-            except BadLine as bad:
-                problems.append(f"{path}:{number}: {bad}")
-        self._walk(listed, [*above, mark], found, problems, include, own)
+def of_address(whole: str) -> tuple[str, str, str] | None:
+    """(kind, text, user) of an address that `as_address` made; None for any other."""
+    if not whole.startswith(("|", ">")):
+        return None
+    user, blank, text = whole[1:].partition(" ")
+    return (PIPE if whole[0] == "|" else FILE, text, user) if blank else None
 
 
 class BadLine(Exception):
@@ -175,6 +106,19 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
         else:
             found.append((number, line.strip()))
     return found
+
+
+def listed(text: str) -> tuple[list[Target], list[tuple[int, str]]]:
+    """(destinations, problems as (line, text)) of an included file or a .forward: destinations, comments, one or more a line."""
+    found: list[Target] = []
+    problems: list[tuple[int, str]] = []
+    for number, line in enumerate(text.split("\n"), 1):
+        line = _uncommented(line.strip())
+        try:
+            found += destinations(line) if line else []
+        except BadLine as bad:
+            problems.append((number, str(bad)))
+    return found, problems
 
 
 def _uncommented(line: str) -> str:

@@ -297,7 +297,7 @@ class Config:
     SOCKET = key(path, "/run/dma/submit.sock", "The submission socket.", NEW)
     TRUSTED = key(names, _NO_NAMES, "Logins that may set any sender with -f unremarked, beside root and dma.", NEW)
     HIDEUSER = key(flag, False, "No login and uid in the Received header.", NEW)
-    PIPES = key(flag, False, "Allow |command and /file in aliases and .forward.", NEW, later=True)
+    PIPES = key(flag, False, "Allow |command and /file in aliases and .forward.", NEW)
     REQUIRETLS = key(flag, False, "Ask for TLS on every hop (RFC 8689) for every message.", NEW, later=True)
 
     REPLACEFROM = optional(words, "Fork key: sender address for every message.", FORK, later=True)

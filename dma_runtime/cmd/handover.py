@@ -35,7 +35,7 @@ def submit(caller: Caller) -> int:
     try:
         _read(caller, source, message)
         status = hand_over(caller, request_for(caller), message)
-        if caller.options.verbose:
+        if caller.options.verbose and not caller.options.queue_only:
             _write(b"-- the machine's mail service made the attempt; what was said is in its log\n")
         return status
     except DmaError as error:

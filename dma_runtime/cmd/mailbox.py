@@ -10,7 +10,7 @@ It hears no network. It is root only until it knows whose mailbox it is; then it
 - What may be written is decided by `system.mbox` and `system.maildir`: no links, no FIFOs, one name, the recipient's own.
 - The message counts when its commit frame has come: otherwise what was written of it is cut off again.
 - 30 s of silence from the daemon, or 300 s in all, and the process ends; the mailbox is as it was.
-- A `.forward` is used when it and its directory are the user's or root's and nobody else may write them, 64 KB at most.
+- A `.forward` is used when nobody but the user or root can have written it (`system.forward`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import pwd
 import resource
 import signal
 import socket
-import stat
 import sys
 
 from dma_runtime import __version__, frames, posting
@@ -29,7 +28,7 @@ from dma_runtime.delivery.local import MAILDROP, Letter, put
 from dma_runtime.errors import DmaError
 from dma_runtime.outcome import FAILED, Outcome
 from dma_runtime.posting import FORWARD, Posting
-from dma_runtime.system import localsocket, mbox, privilege
+from dma_runtime.system import forward, localsocket, mbox, privilege
 from dma_runtime.system.maillog import ERR, WARNING, MailLog
 from dma_runtime.system.spool import is_id
 
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
 SILENCE = 30.0  # seconds
 ALL = 300  # seconds
 GROUP = "mail"
-LARGEST_FORWARD = 1 << 16 >> 1  # bytes; its JSON fits a frame
 _PIECE = 65536
 
 
@@ -208,38 +206,10 @@ def _mail_group(otherwise: int) -> int:
 
 def _forward(entry: pwd.struct_passwd) -> bytes:
     """The result frame; we are the user by now."""
-    path = f"{entry.pw_dir}/.forward"
     try:
-        text, unsafe = read_forward(path, entry.pw_uid)
-    except (FileNotFoundError, NotADirectoryError):
-        return posting.encode_forward(None)
+        return posting.encode_forward(*forward.read(entry.pw_dir, entry.pw_uid))
     except OSError as error:
-        return posting.encode_forward(None, f"{path}: {error.strerror}")
-    return posting.encode_forward(text, unsafe)
-
-
-def read_forward(path: str, uid: int) -> tuple[str | None, str]:
-    """(text, "") or (None, why it is not used). Raises OSError."""
-    home = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        found = os.fstat(home)
-        if found.st_uid not in (uid, 0) or found.st_mode & 0o022:
-            return None, f"{path}: its directory is another's, or can be written by others"
-        name = os.path.basename(path)
-        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, dir_fd=home)
-    finally:
-        os.close(home)
-    try:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-            return None, f"{path} is not a regular file with one name"
-        if found.st_uid not in (uid, 0) or found.st_mode & 0o022:
-            return None, f"{path} is another's, or can be written by others"
-        if found.st_size > LARGEST_FORWARD:
-            return None, f"{path} is larger than {LARGEST_FORWARD} bytes"
-        return os.read(fd, LARGEST_FORWARD).decode("utf-8", "surrogateescape"), ""
-    finally:
-        os.close(fd)
+        return posting.encode_forward(None, f"{entry.pw_dir}/{forward.NAME}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -71,8 +71,8 @@ class Peer(Caller):
 
 def accept(
     request: Request, uid: int, config: Config, read: Callable[[], bytes], *, log: MailLog
-) -> tuple[Envelope, list[str]]:
-    """Put the message that `read` gives into the spool; (its envelope, lines for the peer). Raises DmaError."""
+) -> tuple[list[Envelope], list[str]]:
+    """Put the message that `read` gives into the spool; (its envelopes, lines for the peer). Raises DmaError."""
 
     class Message:
         def read(self) -> bytes:

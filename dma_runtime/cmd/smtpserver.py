@@ -129,10 +129,10 @@ class Desk:
             if caller.system_mode:
                 return self._hand_over(self._message)
             submission = Submission(caller, self._message)
-            envelope = submission.accept()
+            envelopes = submission.accept()
             # From here on the mail is safe.
-            submission.see_to(envelope)
-            return f"queued as {envelope.id}"
+            submission.see_to(envelopes)
+            return f"queued as {envelopes[0].id}"
         except DmaError as error:
             caller.log.warning(f"not accepted by -bs: {error.text}")
             raise _refused(error) from None

@@ -13,11 +13,12 @@ import time
 
 from dma_runtime import __version__, address
 from dma_runtime.cmd.caller import Caller, say
+from dma_runtime.config import home_directory
 from dma_runtime.envelope import Envelope, Recipient
 from dma_runtime.errors import EX_NOINPUT, EX_NOUSER, EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE, CannotSpool, DataError, DmaError
 from dma_runtime.message import headers
 from dma_runtime.message.intake import Intake
-from dma_runtime.policy.recipients import Resolver
+from dma_runtime.policy.recipients import Resolver, identity_of
 from dma_runtime.policy.sender import envelope_sender, is_own
 from dma_runtime.shown import shown
 from dma_runtime.system import identity, space
@@ -105,15 +106,16 @@ class Submission:
         self.see_to(self.accept())
         return EX_OK
 
-    def see_to(self, envelope: Envelope) -> None:
+    def see_to(self, envelopes: list[Envelope]) -> None:
         """Have somebody deliver the message that was accepted. Never raises: the caller must not send it again."""
         try:
-            self._after(envelope)
+            self._after(envelopes)
         except Exception as error:
-            self.caller.warn(f"{envelope.id} is queued; {type(error).__name__}: {error}")
+            self.caller.warn(f"{envelopes[0].id} is queued; {type(error).__name__}: {error}")
 
-    def accept(self) -> Envelope:
-        """The envelope of the message, which is in the queue now and safe. Raises DmaError when it was not accepted."""
+    def accept(self) -> list[Envelope]:
+        """The envelopes of the message, which is in the queue now and safe: one, and one more for each owner of a list.
+        Raises DmaError when it was not accepted."""
         asked = [found for operand in self.options.operands for found in argument(operand)]
         if not asked and not self.options.extract:
             raise DmaError("no recipients from command line", EX_NOINPUT)
@@ -126,19 +128,37 @@ class Submission:
             if not asked:
                 raise DmaError("no recipients from headers", EX_NOINPUT)
             recipients = self._accept(asked)
-        envelope = self._envelope(recipients)
-        header, envelope.message_id = headers.complete(fields, self._facts(envelope))
-        envelope.header_end = len(header)
-        del fields
-        draft = self.spool.draft(envelope)
+        envelopes: list[Envelope] = []
+        drafts: list[Draft] = []
         try:
-            self._write(draft, header, body, intake)
-            envelope.accepted_at = time.time()
-            draft.commit(envelope)
+            for sender, group in self._by_sender(recipients):
+                envelope = self._envelope(sender, group)
+                header, envelope.message_id = headers.complete(fields, self._facts(envelope, envelopes))
+                envelope.header_end = len(header)
+                envelopes.append(envelope)
+                drafts.append(self.spool.draft(envelope))
+                drafts[-1].write(header)
+            del fields, header
+            self._write(drafts, body, intake)
+            for draft, envelope in zip(drafts, envelopes, strict=True):
+                envelope.accepted_at = time.time()
+                draft.commit(envelope)
         finally:
-            draft.discard()
-        # From here on the mail is safe.
-        return envelope
+            for draft in drafts:
+                draft.discard()
+        # From here on the mail is safe. Where that took two commits and only one was made, the caller was told 75, and what
+        # it sends again is a duplicate for some.
+        return envelopes
+
+    def _by_sender(self, recipients: list[Recipient]) -> list[tuple[str, list[Recipient]]]:
+        """Recipients with their sender: failures of a list's recipients go to its owner, except for a report's."""
+        owners = self.resolver.owners if self.sender else {}
+        groups: dict[str, list[Recipient]] = {}
+        for recipient in recipients:
+            owner = owners.get(identity_of(recipient), "")
+            sender = envelope_sender(owner, "", self.login, self.mailname, self.config.MASQUERADE) if owner else self.sender
+            groups.setdefault(sender, []).append(recipient)
+        return list(groups.items())
 
     def _accept(self, asked: list[str]) -> list[Recipient]:
         """The envelope's recipients. Raises DmaError when none is good; bad ones among good ones are reported later."""
@@ -163,9 +183,9 @@ class Submission:
             raise CannotSpool(f"{error.text} (SPOOLDIR in {self.config.source or 'dma.conf'})", error.status) from None
         space.check(self.config, self.spool.path)
 
-    def _envelope(self, recipients: list[Recipient]) -> Envelope:
+    def _envelope(self, sender: str, recipients: list[Recipient]) -> Envelope:
         now = time.time()
-        envelope = Envelope(new_id(now, os.urandom), self.sender, recipients, now)
+        envelope = Envelope(new_id(now, os.urandom), sender, recipients, now)
         envelope.uid = self.caller.uid
         envelope.login = self.login
         envelope.queue_only = self.options.queue_only or self.config.DEFER
@@ -177,11 +197,12 @@ class Submission:
             recipient.notify = notify or self.options.dsn_notify
         return envelope
 
-    def _facts(self, envelope: Envelope) -> headers.Facts:
+    def _facts(self, envelope: Envelope, before: list[Envelope]) -> headers.Facts:
+        """What the header is completed with; the same message has the same Message-Id in every envelope."""
         local = time.localtime(envelope.accepted_at)
         facts = headers.Facts(
             id=envelope.id,
-            sender=self.sender,
+            sender=envelope.sender,
             mailname=self.mailname,
             hostname=identity.host_name(),
             now=envelope.accepted_at,
@@ -196,6 +217,8 @@ class Submission:
         facts.masquerade = self.config.MASQUERADE
         facts.rewrite_from = self.config.REWRITEFROM
         facts.dice = os.urandom
+        facts.message_id = before[0].message_id if before else ""
+        facts.author = self.sender
         return facts
 
     def _remark(self) -> str:
@@ -209,40 +232,46 @@ class Submission:
         how = "-f" if self.options.sender is not None else "$EMAIL"
         return f"{self.login} set sender to {self.sender} using {how}"
 
-    def _write(self, draft: Draft, header: bytes, body: bytes, intake: Intake) -> None:
-        """Header, empty line, body. Raises CannotSpool, and DmaError (69) when it grows beyond MAXSIZE."""
-        draft.write(header)
-        draft.write(b"\n")
-        checked = draft.size
+    def _write(self, drafts: list[Draft], body: bytes, intake: Intake) -> None:
+        """Empty line and body. Raises CannotSpool, and DmaError (69) when it grows beyond MAXSIZE."""
+        for draft in drafts:
+            draft.write(b"\n")
+        first = drafts[0]
+        checked = first.size
         while body:
-            draft.write(body)
-            if draft.size > self.config.MAXSIZE:
+            for draft in drafts:
+                draft.write(body)
+            if first.size > self.config.MAXSIZE:
                 break
-            if draft.size - checked > 8 << 20:
+            if first.size - checked > 8 << 20:
                 space.check(self.config, self.spool.path)
-                checked = draft.size
+                checked = first.size
             body = intake.read()
-        if draft.size > self.config.MAXSIZE:
+        if first.size > self.config.MAXSIZE:
             raise too_large(self.config)
         if intake.bare_cr:
-            draft.has_nul = True  # like a NUL, a CR by itself cannot travel as it is (RFC 5321 2.3.8)
+            for draft in drafts:
+                draft.has_nul = True  # like a NUL, a CR by itself cannot travel as it is (RFC 5321 2.3.8)
 
-    def _after(self, envelope: Envelope) -> None:
+    def _after(self, envelopes: list[Envelope]) -> None:
         caller = self.caller
-        caller.log.queued(envelope)
-        if envelope.queue_only:
+        for envelope in envelopes:
+            caller.log.queued(envelope)
+        if envelopes[0].queue_only:
             return
         if self.options.foreground:
             from dma_runtime.cmd import daemon
             from dma_runtime.system.maillog import MailLog
 
-            log = MailLog(caller.log.tag, stderr=True)
-            if daemon.foreground(self.config, [envelope.id], log, verbose=self.options.verbose):
+            log, ids = MailLog(caller.log.tag, stderr=True), [envelope.id for envelope in envelopes]
+            if daemon.foreground(self.config, ids, log, verbose=self.options.verbose):
                 caller.leave_owner(run=False)
             return
         from dma_runtime.system.ownership import announce
 
-        announce(self.spool, f'{{"do":"look","id":"{envelope.id}"}}\n'.encode(), lambda: caller.leave_owner(run=False))
+        for envelope in envelopes:
+            look = f'{{"do":"look","id":"{envelope.id}"}}\n'.encode()
+            announce(self.spool, look, lambda: caller.leave_owner(run=False))
 
 
 def too_large(config: Config) -> DmaError:
@@ -303,6 +332,15 @@ def resolver(caller: Caller, mailname: str) -> Resolver:
 
         return aliasfile.read(path)
 
+    def forward(login: str) -> str | None:
+        try:
+            text, why = forward_of(login, caller)
+        except OSError as error:
+            text, why = None, f"the .forward of {login} can not be read: {error.strerror or error}"
+        if why:
+            caller.warn(why)
+        return text
+
     def deliverable(login: str) -> bool:
         if caller.config.by_socket:
             return bool(identity.account(login))  # the mailbox process may write everybody's
@@ -311,8 +349,40 @@ def resolver(caller: Caller, mailname: str) -> Resolver:
         return othermta.deliverable(login)
 
     return Resolver(
-        caller.config, mailname, account=identity.account, deliverable=deliverable, aliases=aliases, include=include
+        caller.config,
+        mailname,
+        account=identity.account,
+        deliverable=deliverable,
+        aliases=aliases,
+        include=include,
+        forward=forward,
+        distrust=distrusted,
     )
+
+
+def forward_of(login: str, caller: Caller) -> tuple[str | None, str]:
+    """(text of a user's .forward or None, why it is not used or ""), read as that user. Raises OSError."""
+    if caller.config.by_socket:
+        from dma_runtime.delivery import mailboxes
+
+        return mailboxes.forward_of(login, caller.config)
+    import pwd
+
+    from dma_runtime.system.forward import read
+
+    uid = pwd.getpwnam(login).pw_uid
+    home = home_directory(uid, caller.environ)
+    return read(home, uid) if home and uid == os.geteuid() else (None, "")
+
+
+def distrusted(path: str) -> str:
+    """Why commands and files that the file at `path` names are not run, "" when they are."""
+    from dma_runtime.system.trust import distrust
+
+    try:
+        return distrust(os.path.abspath(path), os.geteuid())
+    except OSError as error:
+        return f"{path}: {error.strerror or error}"
 
 
 def verify(caller: Caller) -> int:
@@ -320,6 +390,12 @@ def verify(caller: Caller) -> int:
     said, status = verification(caller)
     os.write(1, said)
     return status
+
+
+def _mailer(whole: str) -> str:
+    if whole.startswith(("|", ">")) and " " in whole:
+        return "prog" if whole[0] == "|" else "file"
+    return "relay" if "@" in whole else "local"
 
 
 def verification(caller: Caller) -> tuple[bytes, int]:
@@ -332,7 +408,7 @@ def verification(caller: Caller) -> tuple[bytes, int]:
         if recipient.refused:
             line, status = f"{recipient.original}... {recipient.refused}", EX_NOUSER
         else:
-            mailer = "relay" if "@" in recipient.address else "local"
+            mailer = _mailer(recipient.address)
             line = f"{recipient.original}... deliverable: mailer {mailer}, user {recipient.address}"
         said += (shown(line, 1000) + "\n").encode("utf-8", "backslashreplace")
     return said, status

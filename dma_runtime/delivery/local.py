@@ -3,6 +3,7 @@
 - The mailbox is `/var/mail/LOGIN` if we may write there (a directory of that name is a Maildir), else `~/Maildir`.
 - A recipient who is somebody else: the message is handed to the system's own mail agent (`system.othermta`); without one
   it is FAILED, for nobody but his own process may write his mailbox.
+- A command or a file that the aliases or a `.forward` name: `delivery.errand`.
 - A full disk, a quota, a lock that is held: DEFERRED. What lies at the mailbox's place and is none (a link, a FIFO,
   another's file): DEFERRED, and the operator is told; no server answered, so such mail does not expire.
 - DELIVERED only when the mailbox is synced (`system.mbox`, `system.maildir`).
@@ -19,11 +20,14 @@ import pwd
 import stat
 import time
 
+from dma_runtime import aliases
 from dma_runtime.config import home_directory
-from dma_runtime.delivery import mailboxes
+from dma_runtime.delivery import errand, mailboxes
 from dma_runtime.delivery.mailboxes import posting_of
+from dma_runtime.envelope import Recipient
 from dma_runtime.message import mboxrd
 from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, Outcome
+from dma_runtime.policy.recipients import NO_PIPES_HERE
 from dma_runtime.system import identity, maildir, mbox, othermta
 from dma_runtime.system.fs import REAL, FileSystem
 
@@ -32,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dma_runtime.config import Config
-    from dma_runtime.envelope import Recipient
     from dma_runtime.posting import Posting
     from dma_runtime.system.spool import Spool
     from dma_runtime.system.stored import StoredMessage
@@ -54,6 +57,8 @@ def deliver(
     fs: FileSystem = REAL,
 ) -> Outcome:
     """Deliver message `id` to the local `recipient`; `home` is that of the owner, by default the one of this process."""
+    if (errand_for := aliases.of_address(recipient.address)) is not None:
+        return _errand(spool, id, recipient, errand_for, config, wait, fs)
     if config.by_socket:
         return mailboxes.deliver(spool, id, recipient, config)
     uid = os.geteuid()
@@ -96,6 +101,36 @@ def put(letter: Letter, home: str, *, uid: int, maildrop: str, wait: float, fs: 
         text = f"no mailbox to deliver to: {maildrop}/{login} can not be written and there is no home directory"
         return Outcome(DEFERRED, text, status="4.2.1", tell=True, hint=f"make {maildrop}/{login}, owned by {login}")
     return _store(letter, kind, path, uid, wait, fs)
+
+
+def _errand(
+    spool: Spool,
+    id: str,
+    recipient: Recipient,
+    errand_for: tuple[str, str, str],
+    config: Config,
+    wait: float,
+    fs: FileSystem,
+) -> Outcome:
+    """A command or a file of the aliases."""
+    kind, text, user = errand_for
+    if errand.nowhere(kind, text):
+        return Outcome(DELIVERED, "discarded", status="2.0.0")
+    if config.by_socket:
+        return Outcome(FAILED, NO_PIPES_HERE, status="5.7.1")
+    if (no := errand.refused(kind, text, config)) is not None:
+        return no
+    stored = spool.open(id)
+    try:
+        posting = posting_of(stored.envelope, Recipient(recipient.original), user, config)
+        if kind == aliases.PIPE:
+            return errand.run(text, posting, lambda: _chunks(stored))
+        posting.part = next((i for i, r in enumerate(stored.envelope.recipients) if r == recipient), 0)
+        letter = Letter(posting, lambda: _chunks(stored))
+        form = "maildir" if text.endswith("/") else "mbox"
+        return _store(letter, form, text.rstrip("/"), os.geteuid(), wait, fs)
+    finally:
+        stored.close()
 
 
 def _hand_on(program: str, spool: Spool, id: str, account: str) -> Outcome:

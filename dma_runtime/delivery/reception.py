@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
     # Blocking; raise DmaError. The lists are lines for the client's standard error, or output.
-    Accept = Callable[[Request, int, Config, Callable[[], bytes]], tuple[Envelope, list[str]]]
+    Accept = Callable[[Request, int, Config, Callable[[], bytes]], tuple[list[Envelope], list[str]]]
     Verify = Callable[[Request, int, Config], tuple[bytes, int]]
 
 MOST = 512  # connections
@@ -131,7 +131,7 @@ class Reception:
         self._limits = Limits()
         self._clients: dict[Client, None] = {}  # oldest first
         self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="reception")
-        self._storing: set[asyncio.Task[Envelope]] = set()
+        self._storing: set[asyncio.Task[list[Envelope]]] = set()
         self._queued: dict[int, int] = {}  # uid -> bytes in the queue, as of `_counted`
         self._counted = float("-inf")
         self._idle_since = time.monotonic()
@@ -315,32 +315,33 @@ class Reception:
                     await self._in_worker(space.check, config, self._owner.spool.path)
                 await self._in_worker(message.write, data)
             self._check_share(client)
-            envelope, notes = await self._store(client, asked, config, message)
+            envelopes, notes = await self._store(client, asked, config, message)
         except OSError as error:
             raise DmaError(f"can not hold the message: {error.strerror}", EX_TEMPFAIL) from None
         finally:
             client.size = 0
             message.close()
         # From here on the mail is safe.
-        await self._send(client, frames.frame(frames.ACCEPTED, envelope.id.encode()))
+        await self._send(client, frames.frame(frames.ACCEPTED, envelopes[0].id.encode()))
         if asked.terminal:
             notes = self._standing(client) + notes
         await self._lines(client, notes)
-        if asked.foreground and not envelope.queue_only:
-            await self._owner.attempt([envelope.id])
+        if asked.foreground and not envelopes[0].queue_only:
+            await self._owner.attempt([envelope.id for envelope in envelopes])
         return frames.status(EX_OK)
 
-    async def _store(self, client: Client, asked: Request, config: Config, message: Held) -> tuple[Envelope, list[str]]:
+    async def _store(self, client: Client, asked: Request, config: Config, message: Held) -> tuple[list[Envelope], list[str]]:
         """Put it into the spool. Whatever becomes of the client, the owner hears of a message that is there."""
         notes: list[str] = []
 
-        async def store() -> Envelope:
-            envelope, said = await self._in_worker(self._accept, asked, client.uid, config, message.read)
+        async def store() -> list[Envelope]:
+            envelopes, said = await self._in_worker(self._accept, asked, client.uid, config, message.read)
             notes.extend(said)
-            self._queued[client.uid] = self._queued.get(client.uid, 0) + envelope.size
-            self._owner.log.queued(envelope)
-            self._owner.take_in(envelope.id)
-            return envelope
+            for envelope in envelopes:
+                self._queued[client.uid] = self._queued.get(client.uid, 0) + envelope.size
+                self._owner.log.queued(envelope)
+                self._owner.take_in(envelope.id)
+            return envelopes
 
         task = self._loop.create_task(store())
         client.storing = True

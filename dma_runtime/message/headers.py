@@ -179,18 +179,21 @@ class Facts:
     """What the header is completed with.
 
     id: the message's. sender: the envelope's, "" null. login, uid: the caller's. mailname, hostname: ours. version: the
-    program's. full_name: that of -F, "" none. warning: for X-Authentication-Warning, "" none. now: seconds since the epoch;
-    dice: os.urandom. stamp: RFC 5322 date of now.
+    program's. full_name: that of -F, "" none. warning: for X-Authentication-Warning, "" none. author: whom a missing From
+    names, None the sender. message_id: for a message without one, "" makes a new one. now: seconds since the epoch; dice:
+    os.urandom. stamp: RFC 5322 date of now.
     """
 
     __slots__ = (
-        "dice", "full_name", "hide_user", "hostname", "id", "login", "mailname", "masquerade", "now", "rewrite_from",
-        "sender", "stamp", "uid", "version", "warning",
+        "author", "dice", "full_name", "hide_user", "hostname", "id", "login", "mailname", "masquerade", "message_id", "now",
+        "rewrite_from", "sender", "stamp", "uid", "version", "warning",
     )  # fmt: skip
 
     def __init__(self, *, id: str, sender: str, mailname: str, hostname: str, now: float, stamp: str) -> None:
         self.id = id
         self.sender = sender
+        self.author: str | None = None
+        self.message_id = ""
         self.mailname = mailname
         self.hostname = hostname
         self.now = now
@@ -236,7 +239,7 @@ def complete(fields: list[Field], facts: Facts) -> tuple[bytes, str]:
         out.append(b"Date: " + facts.stamp.encode())
     message_id = _shown_id(present[b"message-id"]) if b"message-id" in present else ""
     if b"message-id" not in present and b"message-id" not in signed:
-        message_id = _new_message_id(facts)
+        message_id = facts.message_id or _new_message_id(facts)
         out.append(b"Message-Id: " + message_id.encode())
     if b"from" not in present:
         out.append(b"From: " + _author(facts))
@@ -294,7 +297,8 @@ def _shown_id(field: Field) -> str:
 
 def _author(facts: Facts) -> bytes:
     """The value of a From that was missing: the sender, with the name of -F."""
-    mailbox = address.to_wire(facts.sender or f"MAILER-DAEMON@{facts.mailname}")
+    author = facts.sender if facts.author is None else facts.author
+    mailbox = address.to_wire(author or f"MAILER-DAEMON@{facts.mailname}")
     name = _phrase(facts.full_name)
     if not name:
         return b"<" + mailbox + b">"

@@ -3,8 +3,10 @@
 Rules (interface.md, section 8; C dma dma.c:164-262):
 - `user@localhost` and `user@MAILNAME` are the local `user`, whatever the case, if there is such a user or alias. Else
   `user@MAILNAME` goes to the smarthost if there is one.
-- A local name goes through the aliases. What is left is delivered here if it is the queue's owner; with NULLCLIENT it
-  becomes `name@MAILNAME` and goes to the smarthost; for anybody else there must be another mail agent on this machine.
+- A local name goes through the aliases, and who is left through his `.forward` (`policy.expansion`). What is left then is
+  delivered here if it is the queue's owner; with NULLCLIENT it becomes `name@MAILNAME` and goes to the smarthost; for
+  anybody else there must be another mail agent on this machine.
+- Commands and files only with PIPES, in a queue of one's own, and from files that nobody else may write; /dev/null always.
 - With LOCALONLY an address of another machine is refused.
 - Each address once, compared without case in the domain.
 
@@ -24,17 +26,30 @@ if TYPE_CHECKING:
 
     from dma_runtime.aliases import Aliases
     from dma_runtime.config import Config
+    from dma_runtime.policy.expansion import Destination
 
 NOT_HERE = "no such user here"
 NOT_OURS = "this queue delivers to its owner only, and there is no other mail system to take it"
 NOTHING_LEAVES = "mail for other machines is switched off here (LOCALONLY)"
 NOTHING_STAYS = "mail for this machine is switched off here (DELIVERY REMOTEONLY)"
 NO_PIPES = "commands and files in aliases are switched off"
+NO_PIPES_HERE = "commands and files in aliases are for queues of one's own (user mode)"
+NOBODY_LEFT = "the alias has no destination"
+
+
+def identity_of(recipient: Recipient) -> tuple[str, str]:
+    """What makes two recipients one: the address, the domain without case. A command or file is taken as it stands."""
+    if " " in recipient.address and recipient.address.startswith(("|", ">")):
+        return recipient.address, ""
+    local, domain = address.split(recipient.address)
+    return local, domain.lower()
 
 
 class Resolver:
     """`account(name)`: the login a name means, "" if none. `deliverable(name)`: we can get mail to it.
-    `aliases()`: the aliases, read when first needed. `include(path)`: a file's text, or OSError."""
+    `aliases()`: the aliases, read when first needed. `include(path)`: a file's text, or OSError. `forward(login)`: the text
+    of a user's .forward, None when there is none to use. `distrust(path)`: why commands in that file are not run, "" when
+    they are. `owners`: after `resolve`, who gets the failures of a recipient, by its `identity_of`."""
 
     def __init__(
         self,
@@ -45,6 +60,8 @@ class Resolver:
         deliverable: Callable[[str], bool],
         aliases: Callable[[], Aliases],
         include: Callable[[str], str],
+        forward: Callable[[str], str | None] = lambda _: None,
+        distrust: Callable[[str], str] = lambda _: "",
     ) -> None:
         self.config = config
         self.mailname = mailname
@@ -52,17 +69,22 @@ class Resolver:
         self.deliverable = deliverable
         self.aliases = aliases
         self.include = include
+        self.forward = forward
+        self.distrust = distrust
         self.problems: list[str] = []  # of the aliases, for the log
+        self.owners: dict[tuple[str, str], str] = {}
 
     def resolve(self, asked: list[str]) -> list[Recipient]:
         """The envelope's recipients, in order, for addresses that `address.fault` found nothing wrong with."""
         found: dict[tuple[str, str], Recipient] = {}
+        self.owners = {}
         for original in asked:
-            for recipient in self._one(original):
-                local, domain = address.split(recipient.address)
-                known = found.setdefault((local, domain.lower()), recipient)
-                if known.refused and not recipient.refused:
-                    found[local, domain.lower()] = recipient
+            for recipient, owner in self._one(original):
+                key = identity_of(recipient)
+                known = found.get(key)
+                if known is None or (known.refused and not recipient.refused):
+                    found[key] = recipient
+                    self.owners[key] = owner
         return list(found.values())
 
     def status(self, refused: list[Recipient]) -> int:
@@ -74,25 +96,58 @@ class Resolver:
         local, domain = address.split(whole)
         return local if domain.lower() in ("", "localhost", self.mailname.lower()) else ""
 
-    def _one(self, original: str) -> list[Recipient]:
+    def _one(self, original: str) -> list[tuple[Recipient, str]]:
+        """The recipients that an address means, each with its owner."""
         name = self.own(original)
         if not name:
-            return [self._remote(original, original)]
-        aliases = self.aliases()
-        targets, problems = aliases.expand(name, self.include, self.own)
-        self.problems += problems
-        recipients = []
-        for target in targets:
-            if target.kind == "local":
-                # Only the address as it was asked for may still mean somebody elsewhere with our domain.
-                asked_for = original if target.text == name else target.text
-                recipients.append(self._local(target.text, asked_for, original))
-            elif target.kind == "address":
-                recipients.append(self._remote(target.text, original))
-            else:
-                sign = "|" if target.kind == "pipe" else ""
-                recipients.append(Recipient(original, original, f"{NO_PIPES}: {sign}{target.text}"))
-        return recipients
+            return [(self._remote(original, original), "")]
+        from dma_runtime.policy.expansion import Expansion  # mail for other machines has no need of it
+
+        expansion = Expansion(
+            self.aliases(), include=self.include, own=self.own, forward=self._forward, shared=self.config.by_socket
+        )
+        ends = expansion.of(name)
+        self.problems += expansion.problems
+        if not ends:
+            return [(Recipient(original, original, NOBODY_LEFT), "")]
+        return [(self._end(end, name, original), end.owner) for end in ends]
+
+    def _end(self, end: Destination, name: str, original: str) -> Recipient:
+        from dma_runtime.aliases import ADDRESS, LOCAL
+        from dma_runtime.policy.expansion import BROKEN
+
+        if end.kind == LOCAL:
+            # Only the address as it was asked for may still mean somebody elsewhere with our domain.
+            return self._local(end.text, original if end.text == name else end.text, original)
+        if end.kind == ADDRESS:
+            return self._remote(end.text, original)
+        if end.kind == BROKEN:
+            return Recipient(original, original, end.text)
+        return self._run(end, original)
+
+    def _run(self, end: Destination, original: str) -> Recipient:
+        """A command or a file."""
+        from dma_runtime.aliases import FILE, PIPE, as_address
+
+        sign = "|" if end.kind == PIPE else ""
+        why = ""
+        if end.kind == FILE and end.text == "/dev/null":
+            pass
+        elif self.config.DELIVERY == "REMOTEONLY":
+            why = NOTHING_STAYS
+        elif not self.config.PIPES:
+            why = f"{NO_PIPES}: {sign}{end.text}"
+        elif self.config.by_socket:
+            why = f"{NO_PIPES_HERE}: {sign}{end.text}"
+        elif end.source and (reason := self.distrust(end.source)):
+            why = f"{sign}{end.text}: {reason}"
+        return Recipient(original if why else as_address(end.kind, end.text, end.user), original, why)
+
+    def _forward(self, name: str) -> tuple[str, str] | None:
+        """(login, text) of the .forward of somebody whose mail is delivered here."""
+        login = "" if self.config.NULLCLIENT else self.account(name)
+        text = self.forward(login) if login and self.deliverable(login) else None
+        return None if text is None else (login, text)
 
     def _remote(self, whole: str, original: str) -> Recipient:
         return Recipient(whole, original, NOTHING_LEAVES if self.config.nothing_leaves else "")

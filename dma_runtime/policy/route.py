@@ -1,7 +1,7 @@
 """Where a recipient's mail goes next: a pure function of the addresses and the configuration.
 
 First that applies:
-- No `@`: local delivery (aliases were expanded at submission).
+- No `@`, or a command or file of the aliases: local delivery (aliases were expanded at submission).
 - LOCALONLY, DELIVERY LOCALONLY: nothing leaves.
 - RELAYMAP has a line for the sender: that relay, with that login.
 - SMARTHOST: its host and port, for every domain; then those of FALLBACK, in their order, while it takes no mail. With
@@ -10,6 +10,8 @@ First that applies:
 """
 
 from __future__ import annotations
+
+from dma_runtime.aliases import of_address
 
 LOCAL = "local"
 RELAY = "relay"  # the smarthost, or a relay of RELAYMAP
@@ -92,7 +94,7 @@ def route(
     `port` is where hosts found by MX are reached.
     """
     _, at, domain = address.rpartition("@")
-    if not at:
+    if not at or of_address(address) is not None:
         return Route(LOCAL, "", 0, f"{address} is a name of this machine")
     if config.nothing_leaves:
         return Route(REFUSED, "", 0, "mail for other machines is switched off here (LOCALONLY)")

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dma_runtime.aliases import ADDRESS, FILE, INCLUDE, LOCAL, PIPE, Target, parse
+from dma_runtime.policy.expansion import BROKEN, Expansion
 
 OWN = ("localhost", "here.test")
 
@@ -20,8 +21,8 @@ def no_files(path):
 
 def expand(text, name, include=no_files):
     aliases = parse(text, "f")
-    targets, problems = aliases.expand(name, include, own)
-    return [(t.kind, t.text) for t in targets], aliases.problems + problems
+    expansion = Expansion(aliases, include=include, own=own)
+    return [(t.kind, t.text) for t in expansion.of(name)], aliases.problems + expansion.problems
 
 
 def addresses(text, name):
@@ -121,7 +122,8 @@ def test_included_files():
     assert targets == [(ADDRESS, "b@x")]
     assert problems == ["f: alias loop: /self includes itself"]
     targets, problems = expand(text, "gone", no_files)
-    assert targets == [(ADDRESS, "d@x")]
+    why = "can not read :include:/gone: No such file or directory"
+    assert targets == [(BROKEN, why), (ADDRESS, "d@x")]
     assert problems == ["f: can not read :include:/gone: No such file or directory"]
 
 
@@ -145,8 +147,8 @@ def test_any_text_is_read_without_an_exception(text):
     for problem in aliases.problems:
         assert 1 <= int(problem.split(":")[1]) <= text.count("\n") + 1
     for name in aliases.entries:
-        targets, _ = aliases.expand(name, no_files, own)
-        assert all(target.kind in (ADDRESS, LOCAL, PIPE, FILE) for target in targets)
+        targets = Expansion(aliases, include=no_files, own=own).of(name)
+        assert all(target.kind in (ADDRESS, LOCAL, PIPE, FILE, BROKEN) for target in targets)
 
 
 def test_local_of_a_backslash_is_not_an_address():

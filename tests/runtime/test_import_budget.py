@@ -1,6 +1,8 @@
 """The submit path is bare: what a submission imports until its message is safe, by name."""
 
 import json
+import os
+import pwd
 import subprocess
 
 from false_daemon import Daemon, accepts
@@ -46,7 +48,7 @@ def imported(mail, *words):
         env=mail.environment,
         timeout=60,
     )
-    status, names = json.loads(ran.stdout)
+    status, names = json.loads(ran.stdout.splitlines()[-1])
     assert status == 0, ran.stderr
     return set(names)
 
@@ -58,10 +60,20 @@ def test_a_submission_imports_nothing_else(tmp_path):
     assert not names & {"_json", "dma_runtime.aliases", "dma_runtime.system.ownership"}  # only where they are needed
 
 
-def test_aliases_cost_two_modules_more(tmp_path):
+def test_local_names_cost_three_modules_more(tmp_path):
     mail = Sendmail(tmp_path, aliases="root: a@x\n")
-    more = imported(mail, "-bq", "root") - imported(mail, "-bq", "a@x.test")
-    assert more <= {"dma_runtime.aliases", "dma_runtime.system.aliasfile"}
+    remote, local = imported(mail, "-bq", "a@x.test"), {"aliases", "system.aliasfile", "policy.expansion"}
+    assert imported(mail, "-bq", "root") - remote <= {f"dma_runtime.{name}" for name in local}
+    mail.aliases.write_text("bob: a@x\n")
+    mine = imported(mail, "-bq", pwd.getpwuid(os.getuid()).pw_name) - remote
+    assert mine <= {f"dma_runtime.{name}" for name in {*local, "system.forward", "system.othermta"}}
+
+
+def test_a_conversation_imports_its_own_only_when_asked_for(tmp_path):
+    mail = Sendmail(tmp_path)
+    more = imported(mail, "-bs") - imported(mail, "-bq", "a@x.test")
+    own = {"cmd.smtpserver", "smtp", "smtp.server", "smtp.content", "smtp.arguments", "system.held"}
+    assert more <= {f"dma_runtime.{name}" for name in own} | {"select"}
 
 
 def test_handing_over_costs_a_little_more_and_no_library(tmp_path):

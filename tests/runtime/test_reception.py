@@ -62,7 +62,7 @@ class Owner:
         if asked.recipients == ["bug"]:
             raise ZeroDivisionError("a bug")
         self.accepted.append((uid, asked, text))
-        return envelope(f"m{len(self.accepted)}", uid, len(text)), ["a note"] if asked.terminal else []
+        return [envelope(f"m{len(self.accepted)}", uid, len(text))], ["a note"] if asked.terminal else []
 
     def verify(self, asked, uid, conf):
         return b"fine\n", 67

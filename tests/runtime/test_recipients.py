@@ -6,7 +6,17 @@ from dma_runtime import config
 from dma_runtime.aliases import parse
 from dma_runtime.envelope import Recipient
 from dma_runtime.errors import EX_DATAERR, EX_NOHOST
-from dma_runtime.policy.recipients import NO_PIPES, NOT_HERE, NOT_OURS, NOTHING_LEAVES, NOTHING_STAYS, Resolver
+from dma_runtime.policy.recipients import (
+    NO_PIPES,
+    NO_PIPES_HERE,
+    NOBODY_LEFT,
+    NOT_HERE,
+    NOT_OURS,
+    NOTHING_LEAVES,
+    NOTHING_STAYS,
+    Resolver,
+    identity_of,
+)
 
 SMARTHOST = "SMARTHOST relay.test\n"
 
@@ -19,8 +29,14 @@ def resolver(conf="", aliases="", accounts=("alice", "bob", "root"), owner="alic
         account=lambda name: name.lower() if name.lower() in accounts else "",
         deliverable=lambda login: login == owner,
         aliases=lambda: parse(aliases, "aliases"),
-        include=lambda path: "",
+        include=include,
     )
+
+
+def include(path):
+    if path == "/gone":
+        raise OSError(2, "gone")
+    return ""
 
 
 def resolve(asked, conf="", aliases=""):
@@ -48,6 +64,13 @@ def resolve(asked, conf="", aliases=""):
         ("root", "", "root: ghost@here.test", [("ghost", NOT_HERE)]),
         ("anyone", "", "*: alice", [("alice", "")]),
         ("x", "", "x: |/bin/cat", [("x", f"{NO_PIPES}: |/bin/cat")]),
+        ("x", "", "x: /var/box", [("x", f"{NO_PIPES}: /var/box")]),
+        ("x", "", "x: /dev/null", [("> /dev/null", "")]),
+        ("x", "PIPES", "x: |/bin/cat -n, /var/box", [("| /bin/cat -n", ""), ("> /var/box", "")]),
+        ("x", "PIPES\nSOCKET /s", "x: |/bin/cat", [("x", f"{NO_PIPES_HERE}: |/bin/cat")]),
+        ("x", "PIPES\nDELIVERY REMOTEONLY", "x: |/bin/cat", [("x", NOTHING_STAYS)]),
+        ("x", "", "x: :include:/empty", [("x", NOBODY_LEFT)]),
+        ("x", "", "x: :include:/gone, a@b", [("x", "can not read :include:/gone: gone"), ("a@b", "")]),
         ("alice", SMARTHOST + "NULLCLIENT", "", [("alice@here.test", "")]),
         ("nobody@localhost", SMARTHOST + "NULLCLIENT", "", [("nobody@here.test", "")]),
         ("root", SMARTHOST + "NULLCLIENT", "root: me@there.test", [("me@there.test", "")]),
@@ -100,6 +123,48 @@ def test_the_status_when_nobody_is_left():
     rules = resolver()
     assert rules.status([Recipient("a@b", "a@b", NOTHING_LEAVES)]) == EX_NOHOST
     assert rules.status([Recipient("a@b", "a@b", NOTHING_LEAVES), Recipient("c", "c", NOT_HERE)]) == EX_DATAERR
+
+
+def test_a_forward_is_asked_for_where_mail_is_delivered_here():
+    asked = []
+
+    def forward(login):
+        asked.append(login)
+        return "me@far.test, |/bin/cat"
+
+    for conf, name, expected in (
+        ("", "Alice", ["me@far.test", "Alice"]),
+        ("PIPES", "alice", ["me@far.test", "|alice /bin/cat"]),
+        (SMARTHOST + "NULLCLIENT", "alice", ["alice@here.test"]),
+        ("", "bob", ["bob"]),  # another mail agent's business
+        ("", "ghost", ["ghost"]),
+        ("", "x@far.test", ["x@far.test"]),
+    ):
+        rules = resolver(conf)
+        rules.forward = forward
+        assert [r.address for r in rules.resolve([name])] == expected
+    assert asked == ["alice", "alice"]
+
+
+def test_commands_of_a_file_that_others_can_write_are_refused():
+    rules = resolver("PIPES", "x: |/bin/cat, :include:/list\n")
+    rules.include = lambda path: "|/bin/ls"
+    rules.distrust = lambda path: f"{path} can be written by others" if path == "/list" else ""
+    found = rules.resolve(["x"])
+    assert [(r.address, r.refused) for r in found] == [
+        ("| /bin/cat", ""),
+        ("x", "|/bin/ls: /list can be written by others"),
+    ]
+
+
+def test_the_owner_of_a_list_belongs_to_its_recipients():
+    rules = resolver(aliases="team: a@X.test, alice\nowner-team: chief@far.test\n")
+    found = rules.resolve(["b@y.test", "team"])
+    assert [(r.address, rules.owners[identity_of(r)]) for r in found] == [
+        ("b@y.test", ""),
+        ("a@X.test", "chief@far.test"),
+        ("alice", "chief@far.test"),
+    ]
 
 
 def test_problems_of_the_aliases_are_handed_on():

@@ -167,6 +167,44 @@ def test_aliases_and_a_bad_line_among_them(mail):
     assert [(r.address, r.original) for r in envelope.recipients] == [("me@there.test", "ROOT")]
 
 
+def test_the_owner_s_own_forward(mail):
+    home = mail.directory / "home"
+    home.mkdir()
+    mail.environment["HOME"] = str(home)
+    (home / ".forward").write_text("me@far.test\n")
+    assert addresses(mail.accepted(LOGIN)[0]) == ["me@far.test"]
+    (home / ".forward").write_text(f"\\{LOGIN}, me@far.test\n")
+    assert addresses(mail.accepted(f"{LOGIN}@here.test")[0]) == [LOGIN, "me@far.test"]
+    (home / ".forward").chmod(0o666)
+    assert addresses(mail.accepted(LOGIN)[0]) == [LOGIN]
+    status, shown = mail.on_terminal("-bq", LOGIN, stdin=b"Subject: s\n\n")
+    assert status == 0
+    assert "is not used: others can write it" in shown
+
+
+def test_the_owner_of_a_list_gets_its_failures(mail):
+    mail.aliases.write_text("team: a@x.test, b@x.test\nowner-team: chief@far.test\nroot: admin@far.test\n")
+    ran = mail.run("-bq", "-f", "me@here.test", "team", "root", "c@x.test", stdin=b"Subject: s\n\nbody \xff\0\n" + b"x" * 2000)
+    assert ran.returncode == 0, ran.stderr
+    (first, text), (second, other) = sorted(mail.stored(), key=lambda found: found[0].sender)
+    assert (first.sender, addresses(first)) == ("chief@far.test", ["a@x.test", "b@x.test"])
+    assert (second.sender, addresses(second)) == ("me@here.test", ["admin@far.test", "c@x.test"])
+    assert first.message_id == second.message_id == parsed(text)["Message-ID"] == parsed(other)["Message-ID"]
+    for envelope, message in ((first, text), (second, other)):
+        assert message[envelope.header_end :] == b"\nbody \xff\0\n" + b"x" * 2000
+        assert (envelope.has_nul, envelope.has_8bit, envelope.longest_line, envelope.size) == (True, True, 2000, len(message))
+        assert parsed(message)["From"] == "me@here.test"
+    # A report keeps the null sender, whoever owns the list.
+    assert mail.accepted("-f", "", "team")[0].sender == ""
+
+
+def test_a_list_with_nobody_on_it(mail):
+    (mail.directory / "empty").write_text("# nobody yet\n")
+    mail.aliases.write_text(f"team: :include:{mail.directory}/empty\nlost: :include:{mail.directory}/lost\n")
+    mail.refused(65, "the alias has no destination", "team")
+    mail.refused(65, "can not read :include:", "lost")
+
+
 def test_one_bad_recipient_among_good_ones_is_carried_for_the_report(mail):
     envelope, _ = mail.accepted("nosuchuser", "a@x.test")
     assert [(r.address, r.refused) for r in envelope.recipients] == [("nosuchuser", "no such user here"), ("a@x.test", "")]
@@ -303,9 +341,7 @@ def test_without_any_configuration_it_says_what_to_do(mail):
 
 
 def test_interrupted_while_reading_leaves_nothing(mail):
-    ran = subprocess.Popen(
-        [str(mail.program), "-bq", "a@x"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=mail.environment
-    )
+    ran = subprocess.Popen([str(mail.program), "-bq", "a@x"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=mail.environment)
     ran.stdin.write(b"Subject: s\n\n" + b"x\n" * 100_000)
     ran.stdin.flush()
     time.sleep(0.3)
@@ -338,9 +374,7 @@ def test_an_ordinary_user_has_a_spool_of_their_own(mail):
             path.chmod(0o755)
     os.chown(mail.directory, 65534, 65534)
     os.chown(mail.conf, 65534, 65534)
-    if subprocess.run(
-        [PYTHON, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); import dma_runtime"], user=65534
-    ).returncode:
+    if subprocess.run([PYTHON, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); import dma_runtime"], user=65534).returncode:
         pytest.skip("needs a checkout that other users can read")
     envelope, _ = mail.accepted("a@x", user=65534, group=65534)
     assert envelope.uid == 65534
