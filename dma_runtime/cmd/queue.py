@@ -18,8 +18,9 @@ from dma_runtime.delivery import listing
 from dma_runtime.errors import BrokenMessage, DmaError
 from dma_runtime.history import fold
 from dma_runtime.policy import telling
+from dma_runtime.policy.relaymap import RelayMap
 from dma_runtime.shown import shown
-from dma_runtime.system import clock, notice, privilege, relays
+from dma_runtime.system import clock, notice, privilege, relayfile, relays
 from dma_runtime.system.daemonline import converse
 from dma_runtime.system.ledger import Ledger
 from dma_runtime.system.maillog import MailLog
@@ -114,8 +115,16 @@ def _rows_of_ours(config: Config) -> list[listing.Row]:
     return found if isinstance(found, list) else []
 
 
+def _relay_map(config: Config) -> RelayMap | None:
+    """RELAYMAP, to know which relay a message waits for. One that cannot be read is the owner's to complain about."""
+    try:
+        return relayfile.load(config.RELAYMAP)
+    except OSError:
+        return None
+
+
 def _read_rows(spool: Spool, config: Config) -> list[listing.Row]:
-    now, down, ledger = clock.now().wall, relays.read(spool.path), Ledger(spool)
+    now, down, relay_map, ledger = clock.now().wall, relays.read(spool.path), _relay_map(config), Ledger(spool)
     found: list[listing.Row] = []
     try:
         ids = spool.ids()
@@ -126,7 +135,7 @@ def _read_rows(spool: Spool, config: Config) -> list[listing.Row]:
             stored = spool.open(id)  # and not only read: what is not whole is shown so
             stored.close()
             envelope = stored.envelope
-            found.append(listing.row(envelope, fold(envelope, ledger.events(id)), config, down, now))
+            found.append(listing.row(envelope, fold(envelope, ledger.events(id)), config, down, now, relay_map))
         except BrokenMessage as problem:
             found.append(listing.broken_row(id, str(problem)))
         except FileNotFoundError:
@@ -194,7 +203,8 @@ def _show(spool: Spool, config: Config, options: argparse.Namespace) -> int:
     try:
         ledger, header = Ledger(spool), stored.pread(stored.envelope.header_end, 0)
         events = ledger.events(options.id)
-        row = listing.row(stored.envelope, fold(stored.envelope, events), config, relays.read(spool.path), clock.now().wall)
+        now, down = clock.now().wall, relays.read(spool.path)
+        row = listing.row(stored.envelope, fold(stored.envelope, events), config, down, now, _relay_map(config))
     finally:
         stored.close()
     if options.json:

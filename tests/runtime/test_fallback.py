@@ -229,6 +229,20 @@ class TestRelayMap:
         assert row["sender"] == "a@x.test"
         assert "535" in row["recipients"][0]["last_error"]
 
+    def test_what_waits_behind_a_relay_of_the_map_says_so(self, agent, servers):
+        """One of the two was tried; the listing without an owner, and `show`, know why the other waits."""
+        servers[1].refuse("connect", "421 4.3.2 not now")
+        for _ in range(2):
+            agent.send("-bq", "-f", "who@two.test", "r@example.org")
+        agent.run("-q", "-D")
+        agent.until(agent.owners, what="the owner that stays with what waits")
+        agent.close()
+        agent.until_no_owner()
+        rows = agent.queue()
+        assert ["421 4.3.2 not now" in row["recipients"][0]["last_error"] for row in rows] == [True, True]
+        for row in rows:
+            assert b"421 4.3.2 not now" in agent.program("dma-queue", "show", row["id"], check=0).stdout
+
     def test_a_map_that_cannot_be_read_sends_nothing_by_another_account(self, agent, servers, relays):
         relays.unlink()
         agent.send("-D", "-f", "a@x.test", "r@example.org")
