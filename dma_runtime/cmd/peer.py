@@ -9,7 +9,8 @@ import os
 
 from dma_runtime.cmd import options as cli
 from dma_runtime.cmd.caller import Caller
-from dma_runtime.cmd.submit import Submission, verification
+from dma_runtime.cmd.submit import Submission
+from dma_runtime.cmd.verify import verification
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -114,9 +114,13 @@ def run(program: str, words: list[str], log: MailLog) -> int:
         return by_socket(caller)
     if options.mode == cli.RUN_QUEUE:
         return run_queue(caller)
-    from dma_runtime.cmd.submit import submit, verify
+    if options.mode == cli.VERIFY:
+        from dma_runtime.cmd.verify import verify
 
-    return verify(caller) if options.mode == cli.VERIFY else submit(caller)
+        return verify(caller)
+    from dma_runtime.cmd.submit import submit
+
+    return submit(caller)
 
 
 def about(mode: str) -> int:

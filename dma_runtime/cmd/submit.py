@@ -1,4 +1,4 @@
-"""Submitting one message: header, recipients, spool; and `-bv`, which stops behind the recipients.
+"""Submitting one message: header, recipients, spool.
 
 The order is: recipients of the command line (a bad one fails before anything is read), header, recipients of -t, draft,
 body chunk by chunk, commit. "From here on the mail is safe", and nothing that goes wrong behind that changes the status.
@@ -15,7 +15,7 @@ from dma_runtime import __version__, address
 from dma_runtime.cmd.caller import Caller, say
 from dma_runtime.config import home_directory
 from dma_runtime.envelope import Envelope, Recipient
-from dma_runtime.errors import EX_NOINPUT, EX_NOUSER, EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE, CannotSpool, DataError, DmaError
+from dma_runtime.errors import EX_NOINPUT, EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE, CannotSpool, DataError, DmaError
 from dma_runtime.message import headers
 from dma_runtime.message.intake import Intake
 from dma_runtime.policy.recipients import Resolver, identity_of
@@ -383,32 +383,3 @@ def distrusted(path: str) -> str:
         return distrust(os.path.abspath(path), os.geteuid())
     except OSError as error:
         return f"{path}: {error.strerror or error}"
-
-
-def verify(caller: Caller) -> int:
-    """`-bv`: say for each address where it would go; 67 when one would be refused."""
-    said, status = verification(caller)
-    os.write(1, said)
-    return status
-
-
-def _mailer(whole: str) -> str:
-    if whole.startswith(("|", ">")) and " " in whole:
-        return "prog" if whole[0] == "|" else "file"
-    return "relay" if "@" in whole else "local"
-
-
-def verification(caller: Caller) -> tuple[bytes, int]:
-    """What `-bv` prints, and its exit status. Raises DmaError."""
-    if not caller.options.operands:
-        raise DmaError("no recipients from command line", EX_NOINPUT)
-    rules = resolver(caller, identity.mail_name(caller.config))
-    said, status = b"", EX_OK
-    for recipient in accepted(rules, [found for operand in caller.options.operands for found in argument(operand)]):
-        if recipient.refused:
-            line, status = f"{recipient.original}... {recipient.refused}", EX_NOUSER
-        else:
-            mailer = _mailer(recipient.address)
-            line = f"{recipient.original}... deliverable: mailer {mailer}, user {recipient.address}"
-        said += (shown(line, 1000) + "\n").encode("utf-8", "backslashreplace")
-    return said, status
