@@ -36,7 +36,7 @@ def own_hosts(folder):
     crontabs = pathlib.Path("/var/spool/cron/crontabs")
     if crontabs.is_dir() and os.geteuid() == 0:
         private = folder / "crontabs"
-        private.mkdir()
+        private.mkdir(exist_ok=True)
         shutil.copystat(crontabs, private)
         os.chown(private, crontabs.stat().st_uid, crontabs.stat().st_gid)
         private.chmod(crontabs.stat().st_mode & 0o7777)

@@ -8,6 +8,7 @@ import os
 import pathlib
 import re
 import socket
+import sys
 
 FOLDER = pathlib.Path(__file__).parent / "golden" / "setup"
 
@@ -23,6 +24,8 @@ CHANGING = [
 def settle(text, **names):
     """`text` with what changes replaced; `names`: NAME=what stands for it."""
     text = ROOT_NOTE.sub("", text)
+    # Where this checkout and its interpreter lie is this machine's business.
+    text = text.replace(sys.executable, "PYTHON").replace(str(FOLDER.parent.parent.parent), "LIBRARY")
     for name, value in sorted(names.items(), key=lambda item: -len(str(item[1]))):
         text = text.replace(str(value), name.upper())
     text = re.sub(rf"\b{re.escape(socket.gethostname().partition('.')[0])}\b", "HOST", text)

@@ -268,6 +268,57 @@ The password may be a reference:
             ("Li literal\\&: Ns Ar text", "A password that starts like one of the above."),
         ]
     )
+    page += """.Ss Where mail goes
+Mail for a bare name is delivered on this machine.
+All else goes to the relay that the line of
+.Cm RELAYMAP
+for its sender names, else to
+.Cm SMARTHOST ,
+else to the mail exchangers of the recipient's domain, on port 25.
+.Pp
+When the smarthost takes no mail, because it cannot be reached, does not let this machine in or refuses the login,
+the relays of
+.Cm FALLBACK
+are tried in their order, in the same attempt.
+They are no second opinion: what the smarthost says about a message, a sender or a recipient holds.
+Each relay gets its own login and no other, by the line of auth.conf for its host and port.
+On a relay that is not the smarthost, port 465 means TLS from the start and 587 and 25 mean STARTTLS;
+.Cm FINGERPRINT
+is the smarthost's, and other relays are verified by their name instead.
+.Pp
+With
+.Cm LMTP
+the port is 24 unless it is said otherwise, and SMARTHOST may be the path of a socket.
+.Ss RELAYMAP
+The file has a line for each pattern of senders:
+.Dl PATTERN RELAY [LOGIN]
+The most specific pattern that fits the envelope sender counts, whatever the order of the lines; case does not:
+"""
+    page += listing(
+        [
+            ("Ar local Ns Li @ Ns Ar domain", "That address."),
+            ("Li @ Ns Ar domain", "Every address of the domain."),
+            ("Li @. Ns Ar domain", "Every address of the domains below it; the longest counts."),
+            ("Ar local Ns Li @", "That name in any domain."),
+            ("Li <>", "The null sender of reports."),
+            ("Li *", "Everybody, reports included."),
+        ]
+    )
+    page += """The relay is written as in
+.Cm SMARTHOST ;
+without a port it is that of
+.Cm PORT .
+The login chooses among the lines that auth.conf has for the relay; without one it is the line there is, and
+.Ql -
+is no login at all.
+A login that auth.conf does not have there holds the mail.
+A bad line is a warning, the others work.
+.Bd -literal -offset indent
+alice@example.org  smtp.example.org:587  alice@example.org
+bob@example.org    smtp.example.org:587  bob@example.org
+@example.net       mail.example.net
+.Ed
+"""
     page += ".Sh SEE ALSO\n.Xr dma 8 ,\n.Xr dma-setup 8\n"
     return page
 

@@ -8,7 +8,7 @@
 _shtab_dma_setup_secret_subparsers=(set check remove)
 _shtab_dma_setup_subparsers=(list show test secret undo)
 
-_shtab_dma_setup_list_option_strings=(-h --help --json)
+_shtab_dma_setup_list_option_strings=(-h --help --json --schema)
 _shtab_dma_setup_show_option_strings=(-h --help)
 _shtab_dma_setup_test_option_strings=(-h --help --json --user --system --root)
 _shtab_dma_setup_secret_set_option_strings=(-h --help --no-verify --keyring --user --system --root)
@@ -20,13 +20,14 @@ _shtab_dma_setup_option_strings=(-h --help --version)
 
 
 
-_shtab_dma_setup_secret_set___keyring_choices=(secret-service kwallet pass file)
+_shtab_dma_setup_secret_set___keyring_choices=(secret-service kwallet pass systemd-creds file)
 _shtab_dma_setup_secret_pos_0_choices=(set check remove)
 _shtab_dma_setup_pos_0_choices=(list show test secret undo)
 
 _shtab_dma_setup_list__h_nargs=0
 _shtab_dma_setup_list___help_nargs=0
 _shtab_dma_setup_list___json_nargs=0
+_shtab_dma_setup_list___schema_nargs=0
 _shtab_dma_setup_show__h_nargs=0
 _shtab_dma_setup_show___help_nargs=0
 _shtab_dma_setup_test__h_nargs=0
