@@ -105,7 +105,7 @@ def serve(connection: socket.socket, log: MailLog) -> int:
         return 0
     except frames.BadFrame as bad:
         log.write(ERR, f"mailbox process: the daemon does not speak our protocol: {bad}")
-    except (OSError, _TooLong) as problem:
+    except (OSError, _Unfinished) as problem:
         log.write(WARNING, f"mailbox process: gave up: {problem}")
     return 75
 
@@ -120,12 +120,12 @@ def _may_ask(connection: socket.socket, log: MailLog) -> bool:
     return uid in allowed
 
 
-class _TooLong(Exception):
-    """All the time there is has passed."""
+class _Unfinished(Exception):
+    """The message did not come to its end. No OSError: it says nothing about the mailbox."""
 
 
 def _too_long(_number: int, _frame: object) -> None:
-    raise _TooLong(f"not done within {ALL} s")
+    raise _Unfinished(f"not done within {ALL} s")
 
 
 class _Hearing:
@@ -137,11 +137,14 @@ class _Hearing:
         self._heard: list[tuple[bytes, bytes]] = []
 
     def frame(self) -> tuple[bytes, bytes]:
-        """Raises OSError at the end of the connection or after SILENCE, BadFrame."""
+        """Raises _Unfinished at the end of the connection or after SILENCE, BadFrame."""
         while not self._heard:
-            data = self._connection.recv(_PIECE)
+            try:
+                data = self._connection.recv(_PIECE)
+            except OSError as error:
+                raise _Unfinished(f"the daemon: {error}") from None
             if not data:
-                raise ConnectionError("the daemon went away before the end of the message")
+                raise _Unfinished("the daemon went away before the end of the message")
             self._heard = list(self._parser.feed(data))
         return self._heard.pop(0)
 
@@ -171,7 +174,7 @@ def _answer(heard: _Hearing) -> bytes:
         raise frames.BadFrame("a message without an id")
     become(entry, with_mail=True)
     letter = Letter(asked, heard.message)
-    return posting.encode_outcome(put(letter, entry.pw_dir, uid=entry.pw_uid, maildrop=MAILDROP, wait=mbox.WAIT))
+    return posting.encode_outcome(put(letter, entry.pw_dir, uid=entry.pw_uid, maildrop=MAILDROP, wait=mbox.WAIT, strict=True))
 
 
 def _refused(asked: Posting, outcome: Outcome) -> bytes:

@@ -93,10 +93,15 @@ class Letter:
         self.chunks = chunks
 
 
-def put(letter: Letter, home: str, *, uid: int, maildrop: str, wait: float, fs: FileSystem = REAL) -> Outcome:
-    """Put it into the mailbox, as the user whose it is. Raises what the letter's bytes raise."""
+def put(
+    letter: Letter, home: str, *, uid: int, maildrop: str, wait: float, fs: FileSystem = REAL, strict: bool = False
+) -> Outcome:
+    """Put it into the mailbox, as the user whose it is. `strict`: what lies in the maildrop under that name is the mailbox, or
+    the operator's business; otherwise ~/Maildir stands in for what we may not write. Raises what the letter's bytes raise."""
     login = letter.posting.login
     kind, path = mailbox_of(login, home, maildrop)
+    if strict and kind == "maildir" and os.path.isfile(f"{maildrop}/{login}"):
+        kind, path = "mbox", f"{maildrop}/{login}"
     if not path:
         text = f"no mailbox to deliver to: {maildrop}/{login} can not be written and there is no home directory"
         return Outcome(DEFERRED, text, status="4.2.1", tell=True, hint=f"make {maildrop}/{login}, owned by {login}")
