@@ -79,7 +79,8 @@ class Approach:
         return len(self.hops) < 2 or all(self.is_paused(hop) for hop in self.hops)
 
     def is_paused(self, hop: Hop) -> bool:
-        return self._paused.get(hop, 0.0) > self.desk.now().wall
+        until = self._paused.get(hop) if self._paused else None
+        return until is not None and until > self.desk.now().wall
 
     def forget(self) -> None:
         """Somebody runs the queue, or the configuration changed."""

@@ -262,30 +262,37 @@ class Relay:
         assert isinstance(work, Work)
         work.close()
         pairs = list(zip(work.indices, outcomes, strict=True))
-        # The session ended before their turn came: the next one begins with them.
-        untried = [index for index, outcome in pairs if not verdict.was_tried(outcome)]
-        pairs = [pair for pair in pairs if verdict.was_tried(pair[1])]
-        down = next((o for _, o in pairs if o.scope in (RELAY, MACHINE) and o.kind == DEFERRED), None)
+        if all(outcome.kind != DEFERRED for outcome in outcomes):
+            self.desk.finished(work.item, pairs, self, told=work.told)
+        else:
+            self._deferred(work, pairs, hop)
+
+    def _deferred(self, work: Work, pairs: list[tuple[int, Outcome]], hop: Hop) -> None:
+        """A transaction some of whose recipients are deferred: to the next host, to another session, or for now."""
+        answered = [pair for pair in pairs if verdict.was_tried(pair[1])]
+        down = next((o for _, o in answered if o.scope in (RELAY, MACHINE) and o.kind == DEFERRED), None)
         if down is not None and len(self.approach.hops) > 1:
             self.approach.pause(hop, down)
         tried = work.tried | {hop}
-        onward = [pair for pair in pairs if self._may_go_on(pair[1])] if self.approach.another(tried) else []
-        pairs = [pair for pair in pairs if pair not in onward]
-        again = [Work(work.item, [index for index, _ in onward], tried)] if onward else []
-        for other in again:
-            other.known = dict(onward)
-        if untried:
+        onward = [pair for pair in answered if self._may_go_on(pair[1])] if self.approach.another(tried) else []
+        stays = [pair for pair in answered if not self._may_go_on(pair[1])] if onward else answered
+        again: list[Work] = []
+        if onward:
+            again.append(Work(work.item, [index for index, _ in onward], tried))
+            again[0].known = dict(onward)
+        # The session ended before their turn came: the next one begins with them.
+        if untried := [index for index, outcome in pairs if not verdict.was_tried(outcome)]:
             rest = Work(work.item, untried, work.tried)
             rest.known = {index: work.known[index] for index in untried if index in work.known}
             again.append(rest)
         self.waiting.extendleft(again)
-        for _ in range(len(again) - (0 if pairs else 1)):
+        for _ in range(len(again) - (0 if stays else 1)):
             self.desk.split(work.item)
-        for _, outcome in pairs:
+        for _, outcome in stays:
             if outcome.scope == SENDER and outcome.kind == DEFERRED:
                 self._refused_senders[work.item.envelope.sender] = outcome
-        if pairs:
-            self.desk.finished(work.item, pairs, self, told=work.told)
+        if stays:
+            self.desk.finished(work.item, stays, self, told=work.told)
         if down is not None and self.approach.exhausted:
             self._all_wait(down, [])
 
