@@ -10,8 +10,8 @@ from __future__ import annotations
 from dma_runtime.errors import UsageError
 from dma_runtime.shown import shown
 
-SUBMIT, SHOW_QUEUE, RUN_QUEUE, VERIFY, ALIASES, SMTP, HELP, VERSION = (
-    "submit", "show queue", "run queue", "verify", "aliases", "smtp", "help", "version",
+SUBMIT, SHOW_QUEUE, RUN_QUEUE, VERIFY, ALIASES, SMTP, HELP, VERSION, NOTHING = (
+    "submit", "show queue", "run queue", "verify", "aliases", "smtp", "help", "version", "nothing",
 )  # fmt: skip
 
 # What follows a letter: nothing; a value, attached or as the next word; a value only when attached.
@@ -21,11 +21,17 @@ ATTACHED = "EQdqj"
 
 # Words that would otherwise be read as several letters (Exim).
 _WHOLE = ("-tls-on-connect", "-dropcr")
-# Exim's -o options with a value as the next word.
-_O_WITH_VALUE = ("A", "B", "P", "X", "r", "s", "Ma", "Maa", "Mai", "Mas", "Mi", "Mm", "Mr", "Ms", "Mt")
+# Exim's -o options with a value as the next word; sendmail has some of these letters without one (-os), so the next word is
+# taken only where it can be a value and no recipient.
+_O_WITH_VALUE = ("X", "Ma", "Maa", "Mai", "Mas", "Mi", "Mm", "Mr", "Ms", "Mt")
+_O_WITH_NUMBER = ("B", "r", "s")
+_O_WITH_PATH = ("A", "P")
 # Exim's -M family works on messages in the queue.
 _EXIM_QUEUE = ("a", "ar", "c", "es", "f", "g", "G", "mad", "md", "rm", "set", "t", "vb", "vc", "vh", "vl")
-_MODES = {"m": SUBMIT, "p": SHOW_QUEUE, "P": SHOW_QUEUE, "i": ALIASES, "v": VERIFY, "s": SMTP, "S": SMTP, "V": VERSION}
+_MODES = {
+    "m": SUBMIT, "a": SUBMIT, "p": SHOW_QUEUE, "P": SHOW_QUEUE, "i": ALIASES, "v": VERIFY, "s": SMTP, "S": SMTP, "V": VERSION,
+    "h": NOTHING, "H": NOTHING,  # sendmail's status of hosts, of which we keep no database; Postfix ignores them too
+}  # fmt: skip
 
 
 class Options:
@@ -93,7 +99,7 @@ def _letters(options: Options, word: str, words: list[str], at: int) -> int:
                     raise UsageError(f"invalid argument: `-{letter}' needs a value")
                 rest = words[at]
                 at += 1
-            if letter == "o" and rest in _O_WITH_VALUE and at < len(words):
+            if letter == "o" and at < len(words) and _o_takes(rest, words[at]):
                 at += 1
             _apply(options, letter, rest)
             return at
@@ -109,12 +115,19 @@ def _takes_next(letter: str, word: str) -> bool:
     return letter == "d" and word[:1].isdigit() and all(c in "0123456789.,-" for c in word)
 
 
+def _o_takes(option: str, word: str) -> bool:
+    if option in _O_WITH_NUMBER:
+        return word[:1].isdigit() and "@" not in word
+    return option in _O_WITH_VALUE or (option in _O_WITH_PATH and word.startswith("/"))
+
+
 def _apply(options: Options, letter: str, value: str) -> None:
     match letter:
         case "b":
             _mode(options, value)
         case "q":
             _set_mode(options, RUN_QUEUE)
+            options.foreground = options.foreground or value == "f"  # sendmail's -qf
         case "I":
             _set_mode(options, ALIASES)
         case "C":
@@ -150,7 +163,7 @@ def _apply(options: Options, letter: str, value: str) -> None:
 def _mode(options: Options, value: str) -> None:
     if value.startswith("q"):
         options.queue_only = True
-    elif value.startswith(("d", "D")):
+    elif value.startswith(("d", "D", "l")):
         raise UsageError("-bd: there is no SMTP listener; the daemon of this mail agent is dmad")
     elif mode := _MODES.get(value[:1]):
         _set_mode(options, mode)

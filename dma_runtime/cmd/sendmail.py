@@ -89,6 +89,8 @@ def run(program: str, words: list[str], log: MailLog) -> int:
         options = cli.parse(words)
     if options.tag:
         log.tag = options.tag
+    if options.mode == cli.NOTHING:
+        return EX_OK
     if options.mode in (cli.HELP, cli.VERSION):
         return about(options.mode)
     caller = Caller(program, options, log)

@@ -47,6 +47,24 @@ def parse(text):
         ("-oMr proto u", ["u"]),
         ("-oMa 127.0.0.1 u", ["u"]),
         ("-oX 25 u", ["u"]),
+        ("-os u", ["u"]),
+        ("-os 5m u", ["u"]),
+        ("-or 30s u", ["u"]),
+        ("-oB 3 u", ["u"]),
+        ("-oB 3@x u", ["3@x", "u"]),
+        ("-oA /etc/aliases u", ["u"]),
+        ("-oA u", ["u"]),
+        ("-oA/etc/aliases u", ["u"]),
+        ("-oP /run/pid u", ["u"]),
+        ("-oQ/var/spool u", ["u"]),
+        ("-o7 -o8 u", ["u"]),
+        ("-ba u", ["u"]),
+        ("-c u", ["u"]),
+        ("-T u", ["u"]),
+        ("-XV u", ["u"]),
+        ("-pd -ps u", ["u"]),
+        ("-oMaa user -oMas a@b u", ["u"]),
+        ("-G -i -oee -f <> -- u", ["u"]),
         ("-odb u", ["u"]),
         ("-oee u", ["u"]),
         ("-om u", ["u"]),
@@ -96,6 +114,16 @@ def test_what_is_understood_or_passed_over_with_its_own_arity(words, operands):
         ("-I", cli.ALIASES),
         ("-bv root", cli.VERIFY),
         ("-bs", cli.SMTP),
+        ("-bS", cli.SMTP),
+        ("-bP", cli.SHOW_QUEUE),
+        ("-bpc", cli.SHOW_QUEUE),
+        ("-bV", cli.VERSION),
+        ("-bh", cli.NOTHING),
+        ("-bH", cli.NOTHING),
+        ("-qRhost", cli.RUN_QUEUE),
+        ("-q!Iabc", cli.RUN_QUEUE),
+        ("-qGname", cli.RUN_QUEUE),
+        ("-qp5m", cli.RUN_QUEUE),
         ("--version", cli.VERSION),
         ("--help", cli.HELP),
     ],
@@ -118,6 +146,8 @@ def test_modes(words, mode):
         ("-oem", "ignore_dots", False),
         ("-bq", "queue_only", True),
         ("-D", "foreground", True),
+        ("-v", "foreground", True),
+        ("-v", "verbose", True),
         ("-L tag", "tag", "tag"),
         ("-C /f", "config", "/f"),
         ("-N Success,delay", "dsn_notify", "success,delay"),
@@ -127,6 +157,35 @@ def test_modes(words, mode):
 )
 def test_values(words, name, value):
     assert getattr(parse(words + " u"), name) == value
+
+
+# The getopt strings of the originals, without what this one reads in its own way: -D (C dma's has no value), -q, -Q and -d.
+GETOPT = {
+    "sendmail 8.17": "A:B:b:C:ce:F:f:Gh:IiL:M:mN:nO:o:p:R:r:sTtUV:vX:",
+    "Postfix 3.7": "A:B:C:F:GIL:N:O:R:UV:X:b:ce:f:h:imno:p:r:tvx",
+    "C dma 0.14": "A:b:B:C:Df:F:h:iL:N:no:O:r:R:tUV:vX:",
+}
+VALUES = {"b": "m", "N": "never", "R": "full", "o": "em"}
+
+
+@pytest.mark.parametrize("original", GETOPT)
+def test_every_flag_has_the_arity_of_the_original(original):
+    letters = GETOPT[original]
+    for at, letter in enumerate(letters):
+        if letter == ":":
+            continue
+        takes = letters[at + 1 : at + 2] == ":"
+        value = VALUES.get(letter, "5")
+        assert cli.parse([f"-{letter}", value, "u"]).operands == (["u"] if takes else [value, "u"]), letter
+        if takes:
+            assert cli.parse([f"-i{letter}{value}", "u"]).operands == ["u"], letter
+        else:
+            assert cli.parse([f"-{letter}i", "u"]).ignore_dots, letter
+
+
+def test_a_queue_run_of_sendmail_in_the_foreground():
+    assert parse("-qf").foreground
+    assert not parse("-q5m").foreground
 
 
 def test_an_empty_sender_is_not_no_sender():
@@ -141,6 +200,10 @@ def test_an_empty_sender_is_not_no_sender():
         ("-f", "`-f' needs a value"),
         ("-bd", "no SMTP listener"),
         ("-bt", "not supported"),
+        ("-bD", "no SMTP listener"),
+        ("-bl", "no SMTP listener"),
+        ("-be", "not supported"),
+        ("-bC", "not supported"),
         ("-bp u@x", "mutually exclusive"),
         ("-q -- u@x", "mutually exclusive"),
         ("-bp -q", "conflicting queue operations"),
