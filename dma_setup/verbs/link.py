@@ -55,7 +55,7 @@ def _take_over(path: str, ours: Change, view: View) -> list[Change]:
 
 def _alternative(path: str, name: str, view: View) -> list[Change] | None:
     """We as the chosen alternative of NAME; None when it is not one that can be chosen by itself."""
-    root = (f"--root={view.place.root}",) if view.place.root else ()
+    root = ("--root", view.place.root) if view.place.root else ()
     status, output = view.run(["update-alternatives", *root, "--query", name])
     said = dict(line.split(": ", 1) for line in output.partition("\n\n")[0].splitlines() if ": " in line)
     if status != 0 or said.get("Link") != path:
