@@ -49,7 +49,7 @@ man: $(VENV)/.test
 	$(BIN)/python packaging/completions/generate.py
 
 bench: $(VENV)/.test
-	$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
