@@ -6,7 +6,8 @@ An event is one JSON object of `log/<id>`:
      "status": …, "text": …, "stage": …, "relay": …, "answered": …, "tell": …, "hint": …, "next": wall|null, "backoff": s}
     {"do": "hold", "at": …}     {"do": "release", "at": …}     nothing is tried in between
     {"do": "delayed", "at": …}                                 the sender was told that it is late
-    {"do": "kept", "at": …, "why": …}                          failed, and the sender could not be told: stays in sight
+    {"do": "kept", "at": …, "why": …, "r": [indices]}          failed, and the sender could not be told: stays in sight
+    {"do": "retry", "at": …}                                   what was kept is to be tried again
 
 Unknown events and fields are passed over, so that a spool of a later version can be read.
 """
@@ -58,9 +59,9 @@ class Progress:
 class State:
     """A message: `recipients` in the envelope's order; `open`: indices still to be tried; `held` by the operator;
     `tried`: an attempt was recorded; `kept`: why a failed message stays in the queue, "" if it does not;
-    `warned`: the sender was told that it is late; `first_at`: wall clock of the first event, 0.0 without one."""
+    `untold`: the recipients it is kept for; `warned`: the sender was told that it is late; `first_at`: wall clock of the first event, 0.0 without one."""
 
-    __slots__ = ("first_at", "held", "kept", "open", "recipients", "tried", "warned")
+    __slots__ = ("first_at", "held", "kept", "open", "recipients", "tried", "untold", "warned")
 
     def __init__(self, envelope: Envelope) -> None:
         self.recipients = [Progress() for _ in envelope.recipients]
@@ -68,6 +69,7 @@ class State:
         self.held = False
         self.tried = False
         self.kept = ""
+        self.untold: list[int] = []
         self.warned = False
         self.first_at = 0.0
 
@@ -91,15 +93,29 @@ class State:
                 self.warned = True
             case "kept":
                 self.kept = str(event.get("why", "")) or "the sender could not be told"
+                failed = [index for index, progress in enumerate(self.recipients) if progress.state == FAILED]
+                self.untold += self._indices(event) or failed
+            case "retry":
+                self._reopen()
+
+    def _indices(self, event: Event) -> list[int]:
+        listed = event.get("r")
+        found = listed if isinstance(listed, list) else []
+        return [index for index in found if isinstance(index, int) and 0 <= index < len(self.recipients)]
+
+    def _reopen(self) -> None:
+        """Those whom the sender could not be told of are to be tried again; not those he was told of."""
+        for index in sorted(set(self.untold) - set(self.open)):
+            progress = self.recipients[index]
+            progress.state, progress.next_attempt, progress.backoff = QUEUED, 0.0, 0.0
+            self.open = sorted([*self.open, index])
+        self.kept, self.untold = "", []
 
     def _attempt(self, event: Event, at: float) -> None:
         self.tried = True
         outcome = outcome_of(event)
         moment = Moment(at, _number(event.get("up")), _number(event.get("awake")), str(event.get("boot", "")))
-        indices = event.get("r")
-        for index in indices if isinstance(indices, list) else ():
-            if not isinstance(index, int) or not 0 <= index < len(self.recipients):
-                continue
+        for index in self._indices(event):
             progress = self.recipients[index]
             progress.last = outcome
             progress.state = outcome.kind

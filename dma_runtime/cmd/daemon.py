@@ -20,6 +20,7 @@ import time
 
 from dma_runtime import __version__
 from dma_runtime.cmd.caller import check_trust
+from dma_runtime.cmd.usage import Parser
 from dma_runtime.config import Config, find
 from dma_runtime.delivery.owner import Goal
 from dma_runtime.delivery.tenure import hold, request
@@ -45,7 +46,7 @@ WAIT = 7 * 86400  # seconds; somebody who asked to wait waits for the attempt, h
 
 def parser() -> argparse.ArgumentParser:
     """The command line; the man page is made from it."""
-    found = argparse.ArgumentParser(prog="dmad", description="Own the mail queue: accept, deliver, retry.")
+    found = Parser(prog="dmad", description="Own the mail queue: accept, deliver, retry.")
     found.add_argument("-C", metavar="FILE", dest="conf", help="configuration file")
     found.add_argument("--leave-when-empty", action="store_true", help="end when nothing is left to try")
     found.add_argument("--run", action="store_true", help="attempt everything at once when starting")

@@ -13,6 +13,7 @@ import sys
 
 from dma_runtime import __version__, request
 from dma_runtime.cmd.caller import check_trust
+from dma_runtime.cmd.usage import Parser
 from dma_runtime.config import Config, find
 from dma_runtime.delivery import listing
 from dma_runtime.errors import BrokenMessage, DmaError
@@ -57,11 +58,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The command line; the man page is made from it."""
-    parser = argparse.ArgumentParser(prog="dma-queue", description="Look at the mail queue and change it.")
+    parser = Parser(prog="dma-queue", description="Look at the mail queue and change it.")
     parser.add_argument("-C", metavar="FILE", dest="conf", help="configuration file")
     parser.add_argument("--version", action="version", version=f"dma {__version__}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
-    options = argparse.ArgumentParser(add_help=False)
+    options = Parser(add_help=False)
     options.add_argument("--json", action="store_true", help="print JSON")
 
     verb = verbs.add_parser("list", parents=[options], help="what is queued, for whom, why it waits and until when")
@@ -228,8 +229,14 @@ def _show(spool: Spool, config: Config, options: argparse.Namespace) -> int:
 def _retry(spool: Spool, config: Config, options: argparse.Namespace) -> int:
     if options.id is None:
         return _run(spool, config, options)
-    from dma_runtime.cmd.daemon import foreground, leave_owner
+    from dma_runtime.cmd.daemon import change, foreground, leave_owner
 
+    here = {str(row["id"]): row["state"] for row in rows(spool, config)}
+    if here.get(options.id) != "queued":
+        # Unknown, held, damaged, or failed and kept: the last is opened again.
+        answer = change(config.sound(), MailLog(), "retry", options.id)
+        if answer.get("error", "being delivered") != "being delivered":
+            raise DmaError(f"{options.id}: {answer['error']}", 1)
     if foreground(config.sound(), [options.id], MailLog(stderr=sys.stderr.isatty())):
         leave_owner(config, MailLog())
     left = [row for row in rows(spool, config) if row["id"] == options.id]

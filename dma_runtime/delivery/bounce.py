@@ -228,7 +228,8 @@ class Reports:
 
 
 def _kept(events: list[Event], moment: Moment, why: str) -> Returned:
-    return Returned([*events, {"do": "kept", "at": round(moment.wall, 3), "why": why}], why=why)
+    untold = sorted({index for event in events if isinstance(event["r"], list) for index in event["r"]})
+    return Returned([*events, {"do": "kept", "at": round(moment.wall, 3), "why": why, "r": untold}], why=why)
 
 
 def _names(envelope: Envelope, failures: list[tuple[int, Outcome]]) -> str:

@@ -24,7 +24,7 @@ from dma_runtime.delivery.record import Recorder
 from dma_runtime.delivery.rounds import Rounds
 from dma_runtime.delivery.settings import Settings
 from dma_runtime.delivery.watch import Watch
-from dma_runtime.errors import CannotSpool
+from dma_runtime.errors import BrokenMessage, CannotSpool
 from dma_runtime.policy import telling
 from dma_runtime.system import clock, takeover
 from dma_runtime.system.ledger import Ledger
@@ -375,30 +375,42 @@ class Owner:
 
     async def _change(self, verb: str, id: str) -> dict[str, object]:
         """One of the operator's verbs on one message."""
+        await self.recorder.settled()
+        try:
+            return self._changed(verb, id)
+        except (OSError, BrokenMessage) as problem:
+            return {"error": f"can not be recorded: {getattr(problem, 'strerror', None) or problem}"}
+
+    def _changed(self, verb: str, id: str) -> dict[str, object]:
+        """The same, when nothing is being written; it does not let anything begin meanwhile. Raises OSError, BrokenMessage."""
         self.queue.load()
         item = self.queue.items.get(id)
         if item is None and id not in self.queue.broken:
             return {"error": "no such message"}
         if item is not None and item.round is not None:
             return {"error": "being delivered"}
-        await self.recorder.settled()
         if verb == "remove":
             self.ledger.bury([id])
             self.queue.broken.pop(id, None)
             if item is not None:
                 self.queue.forget(item)
             self.log.info("removed by the operator", id)
+            self._had(id)
             self._ring()
             return {"ok": True}
         if item is None:
             return {"error": "damaged; it can only be removed"}
+        if verb == "retry" and item.state.held:
+            return {"error": "held; release it first"}
+        if verb != "retry" or item.state.kept:
+            event: dict[str, object] = {"do": verb, "at": clock.now().wall}
+            self.ledger.append(id, [event])
+            self.ledger.sync([id])
+            item.state.apply(event)
+            self.queue.schedule(item)
         if verb == "retry":
             self._run(Goal(run=True, ids=[id]))
-            return {"ok": True}
-        event: dict[str, object] = {"do": verb, "at": clock.now().wall}
-        self.ledger.append(id, [event])
-        self.ledger.sync([id])
-        item.state.apply(event)
-        self.queue.schedule(item)
+        else:
+            self._had(id)  # whoever waited for its attempt waits for nothing now
         self._ring()
         return {"ok": True}

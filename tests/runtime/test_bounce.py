@@ -171,6 +171,7 @@ def test_nobody_to_tell_keeps_the_message(spool):
     assert returned.id == ""
     assert returned.why == bounce.NO_SENDER
     assert fold(envelope, returned.events).kept == bounce.NO_SENDER
+    assert returned.events[-1]["r"] == [0]  # whom `dma-queue retry` is about
     assert spool.ids() == [envelope.id]
 
 

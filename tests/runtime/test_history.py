@@ -143,3 +143,29 @@ def test_elapsed():
     assert elapsed(at(0), Moment(T - 50, 1, 1, "b2")) == 0
     assert elapsed(at(0), Moment(T + 50, 1, 1, "b2")) == 50
     assert elapsed(Moment(T), Moment(T + 5)) == 5
+
+
+class TestRetryOfWhatWasKept:
+    KEPT = {"do": "kept", "at": T, "why": "nobody", "r": [1]}
+    RETRY = {"do": "retry", "at": T + 1}
+
+    def test_those_nobody_was_told_of_are_open_again(self):
+        state = fold(envelope(3), [tried(BAD, [0], 1), tried(GOOD, [2], 2), tried(BAD, [1], 3), self.KEPT, self.RETRY])
+        assert (state.open, state.kept) == ([1], "")
+        assert (state.recipients[1].state, state.recipients[1].next_attempt) == (QUEUED, 0.0)
+        assert (state.recipients[0].state, state.recipients[2].state) == (FAILED, DELIVERED)
+
+    def test_a_log_of_before_does_not_name_them(self):
+        kept = {"do": "kept", "at": T, "why": "nobody"}
+        state = fold(envelope(2), [tried(GOOD, [0], 1), tried(BAD, [1], 2), kept, self.RETRY])
+        assert (state.open, state.kept) == ([1], "")
+
+    def test_it_may_fail_and_be_kept_again(self):
+        events = [tried(BAD, [0, 1], 1), {**self.KEPT, "r": [0, 1]}, self.RETRY, tried(GOOD, [0], 2), tried(BAD, [1], 3), self.KEPT]
+        state = fold(envelope(2), events)
+        assert (state.open, state.kept, state.untold) == ([], "nobody", [1])
+        assert fold(envelope(2), [*events, self.RETRY]).open == [1]
+
+    def test_what_was_not_kept_stays_as_it_is(self):
+        state = fold(envelope(2), [tried(BAD, [0], 1), self.RETRY])
+        assert state.open == [1]
