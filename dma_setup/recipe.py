@@ -59,7 +59,7 @@ RELAY_KEYS = ("host", "ports", "tls", "login", "password", "fingerprint")
 REFUSAL_KEYS = ("code", "status", "text", "says", "advice", "again")
 VERBS = (
     *("directory", "settings", "stop", "login", "alias", "secret", "launcher", "link", "wake", "saved"),
-    *("account", "library", "mailer", "service"),  # of system mode
+    *("account", "library", "mailer", "oldqueue", "service"),  # of system mode
 )
 
 

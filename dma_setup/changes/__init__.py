@@ -112,6 +112,6 @@ def reader(
 
 
 def from_record(record: dict[str, Any], keeper: Keeper, number: int) -> Change:
-    for module in ("account", "command", "path", "secret", "tree"):
+    for module in ("account", "command", "oldqueue", "path", "secret", "tree"):
         importlib.import_module(f"dma_setup.changes.{module}")  # they register themselves
     return _READERS[str(record["kind"])](record, keeper, number)

@@ -122,6 +122,10 @@ class PathChange(Change):
             return TakenBack(CHANGED, f"{self.path} was changed since; it is left as it is", shown)
         if self.before is None and now is not None and now.kind == DIRECTORY:
             return self._remove_directory(system)
+        if self.queue and now is not None and now.kind == DIRECTORY:
+            if waiting := messages(system, self.at):
+                return TakenBack(KEPT, f"{self.path} holds {waiting} message{'s' if waiting > 1 else ''}")
+            _sweep_queue(system, self.at, beside=True)
         self._put(system, self.before, now)
         return TakenBack(RESTORED, self.path)
 
@@ -215,9 +219,14 @@ def messages(system: System, spool: str) -> int:
     return len(system.listing(spool + "/queue"))
 
 
-def _sweep_queue(system: System, spool: str) -> bool:
-    """Remove what the runtime keeps in an empty queue. False, and nothing removed, when more is there or it is in use."""
+def _sweep_queue(system: System, spool: str, *, beside: bool = False) -> bool:
+    """Remove what the runtime keeps in an empty queue. False, and nothing removed, when more is there or it is in use.
+
+    `beside`: what else is there was there before, and stays.
+    """
     found = system.listing(spool)
+    if beside:
+        found = [name for name in found if name in (*_QUEUE_FILES, *_QUEUE_FOLDERS)]
     if not set(found) <= {*_QUEUE_FILES, *_QUEUE_FOLDERS} or any(system.listing(f"{spool}/{name}") for name in _QUEUE_FOLDERS):
         return False
     lock = None

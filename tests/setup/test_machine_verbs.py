@@ -1,11 +1,13 @@
 """The verbs of system mode, on images with the real tools, and on a machine whose programs are in memory."""
 
+import fcntl
 import os
 import pathlib
 import shutil
 import signal
 import stat
 import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -19,9 +21,10 @@ from dma_setup import undo
 from dma_setup.errors import SetupError
 from dma_setup.secret import SecretAnswer
 from dma_setup.system import Ran, System
-from dma_setup.verbs import account, library, link, mailer, service
+from dma_setup.verbs import account, directory, library, link, mailer, oldqueue, service
 from dma_setup.view import View
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PASSWD = "root:x:0:0:root:/root:/bin/sh\nman:x:999:12:man:/var/cache/man:/usr/sbin/nologin\n+nis::::::\n"
 GROUP = "root:x:0:\nadm:x:998:\n"
 SHADOW = "root:$y$secret:20000:0:99999:7:::\nman:*:20000:0:99999:7:::"
@@ -349,6 +352,92 @@ class TestTakingOver:
         assert os.readlink(theirs) == self.OURS
         assert undo_all(view).complete
         assert tree(image, without=("var/lib/dma-setup",)) == before
+
+
+@pytest.fixture
+def old_spool():
+    """A spool of C dma's, in a place the account can reach: two messages of alice's (uid 4711), one submitted to two people."""
+    if os.getuid() != 0:
+        pytest.skip("needs root: files of other users")
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        os.chmod(folder, 0o755)
+        root = pathlib.Path(folder)
+        spool = root / "var/spool/dma"
+        spool.mkdir(parents=True)
+        for name, to in (("5f.aa0", "bob@example.org"), ("5f.aa1", "eve@example.org")):
+            (spool / f"Q{name}").write_text(f"ID: {name}\nSender: alice@example.org\nRecipient: {to}\n")
+        (spool / "M5f.aa0").write_text("Subject: old\n\nbody\n")
+        os.link(spool / "M5f.aa0", spool / "M5f.aa1")
+        for file in spool.iterdir():
+            os.chown(file, 4711, 8)
+            file.chmod(0o600)
+        os.chown(spool, 0, 8)
+        spool.chmod(0o2770)
+        (root / "etc/cron.d").mkdir(parents=True)
+        (root / "etc/cron.d/dma").write_text("*/5 * * * * root /usr/sbin/dma -q1\n")
+        (root / "etc/passwd").write_text(PASSWD)
+        (root / "etc/group").write_text(GROUP)
+        yield root
+
+
+class TestOldQueue:
+    def changes(self, root):
+        view = view_of(root)
+        steps = [(account, DMA), (directory, {"path": "/var/spool/dma", "mode": "0700", "owner": "dma"})]
+        for verb, step in [*steps, (oldqueue, {"path": "/var/spool/dma", "owner": "dma"})]:
+            for change in verb.plan(step, view):
+                view.add(change)
+        return view
+
+    def test_the_daemon_takes_it_over_and_knows_whose_it_was(self, old_spool):
+        view = self.changes(old_spool)
+        applying.journaled(plans.finish(view), view.place, "test", System())
+        assert not (old_spool / "etc/cron.d/dma").exists()
+        code = f"""
+import os
+os.setgroups([]); os.setresgid(997, 997, 997); os.setresuid(997, 997, 997); os.umask(0o077)
+from dma_runtime.system.spool import Spool
+from dma_runtime.system.takeover import take_over
+spool = Spool({str(old_spool / "var/spool/dma")!r})
+spool.prepare(own_only=False)
+found = take_over(spool)
+assert not found.problems, found.problems
+print(sorted((spool.read(id).recipients[0].address, spool.read(id).uid) for id in spool.ids()))
+"""
+        words = [sys.executable, "-c", code]
+        done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)})
+        assert done.stdout == "[('bob@example.org', 4711), ('eve@example.org', 4711)]\n", done.stderr
+        waits = undo_all(view)
+        assert waits.waiting == 2, "mail is never removed; undo finishes when it is gone"
+        assert (old_spool / "etc/cron.d/dma").exists()
+
+    def test_taken_back_before_anybody_started(self, old_spool):
+        before = tree(old_spool)
+        view = self.changes(old_spool)
+        applying.journaled(plans.finish(view), view.place, "test", System())
+        assert (old_spool / "var/spool/dma/Q5f.aa0").stat().st_gid == 997
+        assert self.changes(old_spool).changes == [], "and then there is nothing to change"
+        assert undo_all(view).complete
+        assert tree(old_spool, without=("var/lib",)) == before
+        found = (old_spool / "var/spool/dma").stat()
+        assert (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == (0o2770, 0, 8)
+        assert (old_spool / "var/spool/dma/Q5f.aa0").stat().st_gid == 8
+
+    def test_a_living_c_dma_keeps_its_mail(self, old_spool):
+        with open(old_spool / "var/spool/dma/Q5f.aa1") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            with pytest.raises(SetupError, match="C dma is at work on 1 message in /var/spool/dma; nothing was changed"):
+                self.changes(old_spool)
+
+    def test_a_link_in_the_place_of_a_message_is_not_followed(self, old_spool):
+        target = old_spool / "etc/shadow"
+        target.write_text("secret")
+        target.chmod(0o600)
+        os.symlink(target, old_spool / "var/spool/dma/M5f.bb")
+        view = self.changes(old_spool)
+        with pytest.raises(SetupError):
+            applying.journaled(plans.finish(view), view.place, "test", System())
+        assert (stat.S_IMODE(target.stat().st_mode), target.stat().st_gid) == (0o600, 0)
 
 
 class TestService:
