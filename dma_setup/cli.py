@@ -1,17 +1,18 @@
 """`dma-setup`: the parser. Every verb is a module of `commands`; every recipe is a verb too.
 
-Exit statuses: interface.md, section 5. A `SetupError` becomes one line on standard error; any other exception is a bug.
+Exit statuses: interface.md, section 5. A `SetupError`, and an error of the system that nobody foresaw, becomes
+one line on standard error; any other exception is a bug.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable
 
 from dma_runtime import __version__
 from dma_runtime.errors import DmaError
+from dma_runtime.system import streams
 from dma_setup import resources
 from dma_setup.commands import listing, provision, secret, show, takeback, trial
 from dma_setup.errors import DONE, FAILED, INTERRUPTED, USAGE, SetupError
@@ -39,6 +40,7 @@ def parser(recipe: str | None = None) -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
+    streams.prepare()
     try:
         if words and words[0] in LATER:
             raise SetupError(f"{words[0]} is not in this version yet", USAGE)
@@ -47,7 +49,9 @@ def main(argv: list[str] | None = None) -> int:
             resources.recipe(recipe)  # says what there is
         options = parser(recipe).parse_args(words)
         run: Callable[[argparse.Namespace], int] = getattr(options, "run", provision.choose)
-        return run(options)
+        status = run(options)
+        streams.settle()
+        return status
     except SetupError as error:
         _say(error.text, error.details)
         return error.status
@@ -58,8 +62,12 @@ def main(argv: list[str] | None = None) -> int:
         _say("stopped; nothing was changed", [])
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        streams.silence()
         return DONE
+    except OSError as error:  # a full disk, a full /dev/full: nothing that a traceback would explain
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"{where}{error.strerror or error}", [])
+        return FAILED
 
 
 def _say(text: str, details: list[str]) -> None:

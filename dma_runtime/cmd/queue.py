@@ -16,12 +16,12 @@ from dma_runtime.cmd.caller import check_trust
 from dma_runtime.cmd.usage import Parser
 from dma_runtime.config import Config, find
 from dma_runtime.delivery import listing
-from dma_runtime.errors import BrokenMessage, DmaError
+from dma_runtime.errors import EX_CANTCREAT, EX_IOERR, EX_TEMPFAIL, BrokenMessage, DmaError
 from dma_runtime.history import fold
 from dma_runtime.policy import telling
 from dma_runtime.policy.relaymap import RelayMap
 from dma_runtime.shown import shown
-from dma_runtime.system import clock, notice, privilege, relayfile, relays
+from dma_runtime.system import clock, notice, privilege, relayfile, relays, streams
 from dma_runtime.system.daemonline import converse
 from dma_runtime.system.ledger import Ledger
 from dma_runtime.system.maillog import MailLog
@@ -33,7 +33,18 @@ OLD = 86400  # seconds; a message older than this is trouble
 
 
 def main(argv: list[str] | None = None) -> int:
+    streams.prepare()
     options = parser().parse_args(argv)
+    try:
+        return _run_verb(options)
+    except DmaError as error:
+        print(f"dma-queue: {error.text}", file=sys.stderr)
+        return error.status
+
+
+def _run_verb(options: argparse.Namespace) -> int:
+    """Raises DmaError."""
+    config = Config()
     try:
         config = find(options.conf, dict(os.environ), os.getuid(), os.geteuid())
         for problem in [*config.warnings, *(p.text for p in config.problems)]:
@@ -44,16 +55,20 @@ def main(argv: list[str] | None = None) -> int:
         notice.say(config.SPOOLDIR, "dma-queue", clock.now().wall)
         status = options.run(Spool(config.SPOOLDIR), config, options)
         assert isinstance(status, int)
+        streams.settle()
         return status
-    except DmaError as error:
-        print(f"dma-queue: {error.text}", file=sys.stderr)
-        return error.status
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader has seen enough
+        streams.silence()  # the reader has seen enough
         return 0
     except OSError as error:
-        print(f"dma-queue: {error.strerror}: {error.filename or config.SPOOLDIR}", file=sys.stderr)
-        return 73 if isinstance(error, (PermissionError, NotADirectoryError)) else 75
+        streams.settle()  # was it only that nobody could be told?
+        raise spool_trouble(error, config) from None
+
+
+def spool_trouble(error: OSError, config: Config) -> DmaError:
+    """A queue that cannot be read or written: 73 for what will not pass by itself, else 75."""
+    lasting = isinstance(error, (PermissionError, NotADirectoryError))
+    return DmaError(f"{error.filename or config.SPOOLDIR}: {error.strerror}", EX_CANTCREAT if lasting else EX_TEMPFAIL)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -147,8 +162,19 @@ def _read_rows(spool: Spool, config: Config) -> list[listing.Row]:
 def mailq(config: Config) -> int:
     """Print `listing.mailq` of everything queued."""
     notice.say(config.SPOOLDIR, "mailq", clock.now().wall)
-    sys.stdout.buffer.write(listing.mailq(rows(Spool(config.SPOOLDIR), config)))
-    sys.stdout.buffer.flush()
+    try:
+        text = listing.mailq(rows(Spool(config.SPOOLDIR), config))
+    except OSError as error:
+        raise spool_trouble(error, config) from None
+    streams.prepare()
+    try:
+        sys.stdout.buffer.write(text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        streams.silence()
+        raise DmaError(f"standard output: {error.strerror}", EX_IOERR) from None
+    streams.settle()
     return 0
 
 

@@ -19,7 +19,7 @@ import sys
 from dma_runtime import __version__
 from dma_runtime.cmd import options as cli
 from dma_runtime.cmd.caller import Caller, say
-from dma_runtime.errors import EX_OK, EX_SOFTWARE, DmaError
+from dma_runtime.errors import EX_CANTCREAT, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, DmaError
 from dma_runtime.system.maillog import ERR, MailLog
 
 SIGINT_STATUS = 130
@@ -51,6 +51,10 @@ def door(words: list[str]) -> int:
         return SIGINT_STATUS
     except BrokenPipeError:
         return EX_OK  # whoever read our output has gone
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        lasting = isinstance(error, (PermissionError, NotADirectoryError))
+        return complain(program, f"{where}{error.strerror or error}", EX_CANTCREAT if lasting else EX_TEMPFAIL, log)
     except Exception as error:  # whatever it is, the caller gets one line and a status, never a traceback
         return complain(program, f"internal error: {type(error).__name__}: {error}", EX_SOFTWARE, log)
 

@@ -1,0 +1,42 @@
+"""Standard input, output and error as a tool for people may find them: closed, full, or of a charset without our letters.
+
+`prepare` comes before the first word is written: what is closed becomes /dev/null, so that no file of ours takes its number,
+and what the charset does not have is escaped. `settle` comes after the last one: what is still in the buffer goes out where
+the failure can be told; whoever stopped reading has seen enough, and that is no failure.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+
+from dma_runtime.errors import EX_IOERR, DmaError
+
+
+def prepare() -> None:
+    """Make the three streams usable. Raises nothing."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # it stays open as long as we run
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def settle() -> None:
+    """Write out what standard output still holds. Raises DmaError (74) when it cannot be written; it is /dev/null then."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence()
+    except OSError as error:
+        silence()
+        raise DmaError(f"standard output: {error.strerror}", EX_IOERR) from None
+
+
+def silence() -> None:
+    """Standard output goes to /dev/null from here on: nobody reads it."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 1)
+    os.close(devnull)
