@@ -24,7 +24,6 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = "python3,systemd,systemd-sysv,dbus"
-MIRROR = "http://deb.debian.org/debian"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # What dma-setup needs, as it is installed for these tests; the machine has Debian's own interpreter.
@@ -69,6 +68,14 @@ def needed():
         pytest.skip(f"needs Python 3.11, as Debian 12 has it, for the libraries of the tree; this is {version}")
 
 
+def mirror():
+    """Where this machine's own packages come from; skips where it is no Debian of the wanted kind."""
+    words = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Codename: bookworm", "Component: main"]
+    said = subprocess.run(words, capture_output=True, text=True, check=False)
+    lines = said.stdout.split()
+    return lines[0] if lines else pytest.skip("needs Debian 12's package lists: run apt-get update on it")
+
+
 def base():
     """The tree, made if it is not there yet. Nobody else may have made it."""
     cache = pathlib.Path(tempfile.gettempdir()) / "dma-test-machines"
@@ -83,7 +90,7 @@ def base():
         if not tree.exists():
             part = cache / "part"
             shutil.rmtree(part, ignore_errors=True)
-            words = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(part), MIRROR]
+            words = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(part), mirror()]
             done = subprocess.run(words, capture_output=True, text=True, timeout=900)
             if done.returncode:
                 pytest.skip(f"debootstrap does not work here: {(done.stderr or done.stdout).strip().splitlines()[-1:]}")
