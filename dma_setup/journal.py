@@ -5,7 +5,7 @@
 change was taken back later, `closed` when all were. A journal without `end` is that of a run that was cut off.
 
 An old file that held a password in the clear goes into the keyring that the plan uses, if it uses one (`sealed` names the
-entry). Without one it is kept here like the others, and `secret_files` names it for the person to be told.
+entry). Without one it is kept here like the others (`clear` names it), and `secret_files` is for the person to be told.
 """
 
 from __future__ import annotations
@@ -105,6 +105,8 @@ class Journal(Keeper):
             self._sealed.append(name)
             self.vault.put(_entry(self.folder), name, content)
             return
+        if is_secret:
+            self.note({"clear": name})
         path = os.path.join(self.folder, name)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -133,6 +135,7 @@ class Past(Keeper):
         self.journal = Journal(folder)
         self._stores = stores
         self._sealed: dict[str, str] = {}  # name of the old file -> keyring it is in
+        self._clear: list[str] = []  # old files with a password, kept as they were
         self.recipe = ""
         self.root = ""
         self.ended = False
@@ -154,10 +157,17 @@ class Past(Keeper):
                 self._records[int(found["change"])] = found["record"]
             elif "sealed" in found:
                 self._sealed[str(found["sealed"])] = str(found["store"])
+            elif "clear" in found:
+                self._clear.append(str(found["clear"]))
             elif "undone" in found:
                 self._undone.add(int(found["undone"]))
             self.ended = self.ended or "end" in found
             self.closed = self.closed or "closed" in found
+
+    def secret_files(self) -> list[str]:
+        """The old files that hold a password in the clear and are still there."""
+        paths = [os.path.join(self.folder, name) for name in self._clear]
+        return [path for path in paths if os.path.exists(path)]
 
     def open_changes(self) -> list[tuple[int, Change]]:
         numbers = sorted(set(self._records) - self._undone)

@@ -7,9 +7,9 @@ of the tree. One's own recipes (~/.config/dma/recipes, /etc/dma/recipes) come be
 from __future__ import annotations
 
 import os
-import stat
 
 from dma_runtime.config import user_directories
+from dma_runtime.system.trust import distrust
 from dma_setup.errors import SetupError, UsageProblem
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -65,26 +65,11 @@ def _names(folder: str) -> list[str]:
 
 
 def trust(path: str) -> str:
-    """Why a recipe of one's own may not be used, "" when it may.
-
-    A recipe decides where mail and a password go. So it, its directory and all above belong to root, or to whoever runs
-    this, and nobody else can write there; root trusts root alone.
-    """
-    uid = os.getuid()
-    path = os.path.realpath(path)
-    while True:
-        try:
-            found = os.stat(path)
-        except OSError as error:
-            return f"{path}: {error.strerror}"
-        if found.st_uid not in (0, uid):
-            return f"{path} belongs to {'somebody else' if uid else 'another user than root'}"
-        others = 0o022 if uid == 0 else 0o002
-        if found.st_mode & others and not (stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX):
-            return f"others can write to {path}; mend it with: chmod go-w {path}"
-        if path == "/":
-            return ""
-        path = os.path.dirname(path)
+    """Why a recipe of one's own may not be used, "" when it may: it decides where mail and a password go."""
+    try:
+        return distrust(path, os.getuid())
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
 
 
 def pattern(name: str) -> str:

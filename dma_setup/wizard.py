@@ -314,7 +314,7 @@ class Wizard:
         sudo = "" if self.place.is_user else "sudo "
         answers_file = self.place.shown(saved.path_for(self.place.config, self.recipe.name))
         self.report.line("  see the queue      mailq")
-        self.report.line(f"  check again        {sudo}dma-setup test{flag}")
+        self.report.line(f"  check again        {sudo}dma-setup doctor{flag}")
         self.report.line(f"  undo all of this   {sudo}dma-setup undo{flag}")
         self.report.line("  again, or on another machine, without questions:")
         self.report.line(f"    {sudo}dma-setup {self.recipe.name}{flag} --answers {answers_file}")

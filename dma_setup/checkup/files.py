@@ -1,0 +1,129 @@
+"""Who may read and write the files, and whether programs that call `sendmail` reach us."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Iterator
+
+from dma_runtime import authconf
+from dma_runtime.system.trust import distrust
+from dma_setup.checkup.finding import FAIL, OK, WARN, Diagnosis, Patient
+from dma_setup.facts.mailers import mailer_name
+from dma_setup.system import DIRECTORY, FILE, LINK, Entry
+from dma_setup.verbs.mailer import KNOWN
+
+
+def permissions(patient: Patient) -> Iterator[Diagnosis]:
+    place = patient.place
+    bad = False
+    private = 0o077 if place.is_user else 0o027
+    wanted: list[tuple[str, int, str, str]] = [
+        (place.dma_conf, 0o022, "others can change where mail goes", "go-w"),
+        (
+            patient.config.AUTHPATH or place.auth_conf,
+            private,
+            "others can read the logins",
+            "go-rwx" if place.is_user else "o-rwx,g-wx",
+        ),
+        (patient.spool.removeprefix(place.root), 0o077, "others can reach the queue", "go-rwx"),
+    ]
+    folder = place.config + "/secrets"
+    inside = [f"{folder}/{name}" for name in patient.system.listing(place.at(folder))]
+    wanted += [(path, private, "others can reach the password", "go-rwx") for path in (folder, *inside)]
+    for path, forbidden, says, mend in wanted:
+        entry = patient.system.look(place.at(path))
+        if entry is None or entry.kind not in (FILE, DIRECTORY) or not entry.mode & forbidden:
+            continue
+        bad = True
+        command = f"{patient.sudo}chmod {mend} {shlex.quote(place.at(path))}"
+        yield Diagnosis("permissions", FAIL, f"{place.shown(path)}: {says}", f"mode {entry.mode:04o}", command)
+    if not bad:
+        yield Diagnosis("permissions", OK, "settings, passwords and queue belong to nobody else")
+
+
+def plain_passwords(patient: Patient) -> Iterator[Diagnosis]:
+    login = patient.login
+    if login is not None and login.reference.kind == authconf.LITERAL:
+        yield Diagnosis(
+            "plain-password",
+            WARN,
+            f"the password of {login.user} stands in auth.conf itself; backups of it hold the password",
+            f"{patient.config.AUTHPATH or patient.place.auth_conf}:{login.line}",
+            patient.setup("secret set --keyring file"),
+        )
+
+
+def launcher(patient: Patient) -> Iterator[Diagnosis]:
+    """The program itself: its interpreter and library are there, and in system mode nobody but root can change them."""
+    place = patient.place
+    again = f"run the recipe again: {patient.setup('RECIPE')}"
+    entry = patient.system.look(place.at(place.launcher))
+    if entry is None or entry.kind != FILE:
+        yield Diagnosis(
+            "program", FAIL, "the program that sends mail is missing", f"there is no {place.shown(place.launcher)}", again
+        )
+        return
+    python, library = _of(entry)
+    for path, what in ((python, "interpreter"), (os.path.join(library, "dma_runtime/__init__.py"), "library")):
+        if not os.path.exists(place.at(path)):
+            yield Diagnosis("program", FAIL, f"the {what} of the program that sends mail is gone", f"there is no {path}", again)
+            return
+        if not place.is_user and place.is_live and (why := distrust(path, 0)):
+            yield Diagnosis("program", FAIL, f"somebody else than root can change the {what} that root's mail runs by", why, again)
+            return
+    yield Diagnosis("program", OK, "the program is there, with its interpreter and library")
+
+
+def _of(entry: Entry) -> tuple[str, str]:
+    """(interpreter, library) of a launcher."""
+    text = entry.content.decode("utf-8", "replace")
+    python = text.partition("\n")[0].removeprefix("#!").split(" ")[0]
+    inserted = text.partition("sys.path.insert(0, ")[2].partition(")\n")[0]
+    return python, inserted.strip('"')
+
+
+def in_the_way(patient: Patient) -> Iterator[Diagnosis]:
+    """Whether the `sendmail` that programs find is ours, and no other mail service sits beside it."""
+    place = patient.place
+    link = place.links["sendmail"]
+    entry = patient.system.look(place.at(link))
+    real = os.path.realpath(place.at(link))
+    if entry is None or entry.kind != LINK or real != os.path.realpath(place.at(place.launcher)):
+        seen = f"there is no {place.shown(link)}" if entry is None else f"{place.shown(link)} leads to {real}"
+        yield Diagnosis(
+            "mailer", FAIL, "programs that call sendmail do not reach dma", seen, f"run the recipe again: {patient.setup('RECIPE')}"
+        )
+        return
+    if not place.is_live:
+        return
+    if place.is_user:
+        first = shutil.which("sendmail", path=os.environ.get("PATH", "")) or ""
+        if first != link:
+            folder = os.path.dirname(link)
+            other = f"{mailer_name(first)} ({first})" if first else "no sendmail at all"
+            yield Diagnosis(
+                "mailer",
+                WARN,
+                "your programs do not find dma's sendmail first",
+                f"the PATH of this shell finds {other}",
+                f"put {place.shown(folder)} first: export PATH={shlex.quote(folder)}:$PATH",
+            )
+            return
+    elif os.path.isdir("/run/systemd/system"):
+        for name, mailer in KNOWN.items():
+            units = [unit for unit in mailer.units if _active(patient, unit)]
+            if units:
+                yield Diagnosis(
+                    "mailer",
+                    WARN,
+                    f"{name} runs beside dma",
+                    f"{', '.join(units)}: active",
+                    f"sudo systemctl disable --now {' '.join(units)}",
+                )
+    yield Diagnosis("mailer", OK, "programs that call sendmail reach dma")
+
+
+def _active(patient: Patient, unit: str) -> bool:
+    return patient.system.run(["systemctl", "is-active", unit], seconds=5).output.strip() == "active"

@@ -1,0 +1,68 @@
+"""What a check says, and what it may look at.
+
+A `Diagnosis` is one finding: `severity` OK, WARN (somebody should know) or FAIL (mail does not flow, or a secret lies
+open); `evidence`: what was seen, quoted; `command`: the one that mends it, or shows how, "" when nothing need be done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from dma_runtime.authconf import Login
+from dma_runtime.config import Config
+from dma_setup.facts.look import FAIL, OK, WARN
+from dma_setup.place import Place
+from dma_setup.present import Present
+from dma_setup.system import System
+
+__all__ = ["FAIL", "OK", "WARN", "Check", "Diagnosis", "Patient"]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    check: str  # the name of the check, for --json and monitoring
+    severity: str
+    text: str
+    evidence: str = ""
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Patient:
+    """The place that is looked at. `present`: what is set up. `online`: whether a check may use the network."""
+
+    place: Place
+    system: System
+    present: Present
+    online: bool
+    now: float  # wall clock, seconds
+
+    @property
+    def config(self) -> Config:
+        return self.present.config
+
+    @property
+    def login(self) -> Login | None:
+        return self.present.login
+
+    @property
+    def direct(self) -> bool:
+        """Mail goes straight to its recipients' servers."""
+        return self.config.SMARTHOST is None and not self.config.LOCALONLY and not self.config.LMTP
+
+    @property
+    def spool(self) -> str:
+        return self.place.at(str(self.config.values.get("SPOOLDIR", self.place.spool)))
+
+    def setup(self, words: str) -> str:
+        """The command `dma-setup WORDS` for this place."""
+        flag = " --user" if self.place.is_user else ""
+        return f"{self.sudo}dma-setup {words}{flag}" + (f" --root {self.place.root}" if self.place.root else "")
+
+    @property
+    def sudo(self) -> str:
+        return "" if self.place.is_user else "sudo "
+
+
+Check = Callable[[Patient], Iterator[Diagnosis]]
