@@ -29,7 +29,7 @@ def machine():
 def process(machine):
     """The listener of a machine without systemd."""
     log = open(machine.top / "mailbox.log", "ab")
-    machine.popen("dma-mailbox", "--listen", "/run/dma/mailbox.sock", stderr=log, stdin=subprocess.DEVNULL)
+    machine.popen("dma-mailbox", "--listen", "/run/dma/mailbox.sock", stderr=log, stdin=subprocess.DEVNULL, extra_groups=[0, 4, 8])
     machine.until(lambda: machine.listens("/run/dma/mailbox.sock", answers=False), what="the mailbox process to listen")
     return machine
 
@@ -255,11 +255,18 @@ def a_socket(machine, box):
     os.chown(box, BOB, BOB)
 
 
+def link_to_ones_own(machine, box):
+    other = machine.top / "home" / "bob" / "notes"
+    other.write_bytes(b"")
+    os.chown(other, BOB, BOB)
+    box.symlink_to("/home/bob/notes")
+
+
 def dangling(machine, box):
     box.symlink_to("/var/mail/nobody-has-this")
 
 
-@pytest.mark.parametrize("trap", [link, hard_link, hard_link_of_ones_own, fifo, of_root, a_socket, dangling])
+@pytest.mark.parametrize("trap", [link, link_to_ones_own, hard_link, hard_link_of_ones_own, fifo, of_root, a_socket, dangling])
 def test_what_is_no_mailbox_is_left_alone_and_told(process, trap):
     target, box = victim(process), mailbox(process)
     trap(process, box)
@@ -362,6 +369,8 @@ def test_a_forward_is_read_as_the_user_and_only_a_safe_one(process):
     path.unlink()
     os.link(secret, path)
     assert forward(process)[0] is None
+    secret.unlink()  # now it has one name, is root's, and only group mail may read it
+    assert forward(process) == (None, "/home/bob/.forward: Permission denied")
     path.unlink()
     os.mkfifo(path)
     os.chown(path, BOB, BOB)
