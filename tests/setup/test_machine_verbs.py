@@ -410,6 +410,13 @@ print(sorted((spool.read(id).recipients[0].address, spool.read(id).uid) for id i
         waits = undo_all(view)
         assert waits.waiting == 2, "mail is never removed; undo finishes when it is gone"
         assert (old_spool / "etc/cron.d/dma").exists()
+        spool = old_spool / "var/spool/dma"
+        for message in (spool / "queue").iterdir():
+            message.unlink()  # delivered
+        assert undo_all(view).complete
+        found = spool.stat()
+        assert (os.listdir(spool), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid) == ([], 0o2770, 0, 8)
+        assert "dma:" not in (old_spool / "etc/passwd").read_text()
 
     def test_taken_back_before_anybody_started(self, old_spool):
         before = tree(old_spool)
