@@ -55,10 +55,10 @@ class Settings:
             found.source = source  # a file that went away is looked for again
             found.system = self.config.system
             if self.config.user_mode:
-                # The directories of user mode do not move while a queue is being worked on.
+                # The queue does not move while it is being worked on; auth.conf has its default beside the file.
                 found.user_mode = True
-                for name in ("SPOOLDIR", "AUTHPATH"):
-                    found.values.setdefault(name, getattr(self.config, name))
+                found.values.setdefault("SPOOLDIR", self.config.SPOOLDIR)
+                found.values.setdefault("AUTHPATH", os.path.dirname(source) + "/auth.conf")
             self.config = found.sound()
         except (ConfigError, DmaError) as error:
             self.log.warning(f"{error.text}; the configuration read before stays in force")

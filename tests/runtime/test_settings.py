@@ -1,0 +1,47 @@
+"""What the owner reads again: defaults of user mode come back when a line goes."""
+
+import os
+
+import pytest
+
+from dma_runtime import config
+from dma_runtime.delivery.settings import Settings
+
+
+class Log(list):
+    def warning(self, text):
+        self.append(text)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / ".config" / "dma"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def settings(folder, text):
+    (folder / "dma.conf").write_text(text)
+    return Settings(config.find(None, {"HOME": str(folder.parent.parent)}, 1000, 1000), Log())
+
+
+def change(settings, folder, text):
+    (folder / "dma.conf").write_text(text)
+    os.utime(folder / "dma.conf", ns=(1, 1))
+    return settings.refresh()
+
+
+def test_a_removed_authpath_is_the_default_again(folder):
+    (folder / "auth.conf").write_text("alice|relay.test:secret\n")
+    found = settings(folder, f"SMARTHOST relay.test\nAUTHPATH {folder}/elsewhere\n")
+    assert "does not exist" in found.auth_problem
+    assert change(found, folder, "SMARTHOST relay.test\n")
+    assert found.auth_problem == ""
+    assert f"{folder}/auth.conf" == found.config.AUTHPATH
+    assert [login.user for login in found.logins.logins] == ["alice"]
+
+
+def test_the_queue_does_not_move_meanwhile(folder, tmp_path):
+    found = settings(folder, f"SMARTHOST relay.test\nSPOOLDIR {tmp_path}/spool\n")
+    assert change(found, folder, "SMARTHOST other.test\n")
+    assert f"{tmp_path}/spool" == found.config.SPOOLDIR
