@@ -23,6 +23,7 @@ What becomes of a name is `policy.expansion`'s. Pure.
 from __future__ import annotations
 
 from dma_runtime import address
+from dma_runtime.config import BOM
 from dma_runtime.shown import shown
 
 ADDRESS, LOCAL, PIPE, FILE, INCLUDE = "address", "local", "pipe", "file", "include"
@@ -76,7 +77,7 @@ class BadLine(Exception):
 def parse(text: str, source: str) -> Aliases:
     """Read the text of an aliases file. Never raises: see `Aliases.problems`."""
     aliases = Aliases(source)
-    for number, line in _logical_lines(text):
+    for number, line in _logical_lines(text.removeprefix(BOM)):
         try:
             name, rest = _name(line)
             listed = destinations(rest)

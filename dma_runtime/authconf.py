@@ -12,6 +12,7 @@ Follows corecode/dma conf.c:93-142.
 
 from __future__ import annotations
 
+from dma_runtime.config import BOM
 from dma_runtime.errors import ConfigError
 from dma_runtime.secret import Secret
 
@@ -85,7 +86,7 @@ def reference(text: str) -> Reference:
 def parse(text: str, source: str) -> AuthFile:
     """Read the text of an auth.conf. Never raises: see `AuthFile.problems`. No problem's text shows a password."""
     found = AuthFile(source)
-    for number, raw in enumerate(text.split("\n"), 1):
+    for number, raw in enumerate(text.removeprefix(BOM).split("\n"), 1):
         line = raw.removesuffix("\r")
         if not line.strip() or line.startswith("#"):
             continue

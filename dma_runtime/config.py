@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 SYSTEM_CONF = "/etc/dma/dma.conf"
+BOM = "\ufeff"  # what some editors begin a text file with; it belongs to no key and no name
 
 
 class BadValue(Exception):
@@ -360,7 +361,7 @@ def split_line(line: str) -> tuple[str, str]:
 def parse(text: str, source: str) -> Config:
     """Read the text of a dma.conf. Never raises: see `Config.problems` and `Config.warnings`."""
     config = Config(source)
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(text.removeprefix(BOM).split("\n"), 1):
         name, value = split_line(line)
         if not name:
             continue

@@ -80,7 +80,7 @@ def _patterns(sender: str) -> list[str]:
 def parse(text: str, source: str) -> RelayMap:
     """Read the text of a RELAYMAP. Never raises: see `RelayMap.problems`."""
     found = RelayMap(source)
-    for number, line in enumerate(text.split("\n"), 1):
+    for number, line in enumerate(text.removeprefix(config.BOM).split("\n"), 1):
         pattern, rest = config.split_line(line)
         if not pattern:
             continue
