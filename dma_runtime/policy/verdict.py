@@ -42,6 +42,7 @@ _HINTS = {
 }
 _DIRECT_HINT = "The domain's mail exchanger takes no mail from this machine; many do only from a relay (SMARTHOST)."
 _LOGIN_HINT = "The relay wants a login: put one for it into auth.conf, or run `dma-setup'."
+_TLS_HINT = "The relay wants TLS first: add SECURETRANSFER and STARTTLS to dma.conf."  # RFC 3207 4 answers 530 too
 _QUOTA_HINT = "The relay's sending limit is reached; mail waits until it lifts it."
 _SENDER_HINT = "The relay does not accept this sender; set MASQUERADE in dma.conf to an address the account may use."
 
@@ -69,7 +70,7 @@ def judge(
     if any(mark in status or mark in text for mark in quota):
         return made(DEFERRED, RELAY, final, _QUOTA_HINT if final else "")
     if code in _NEEDS_LOGIN:
-        return made(DEFERRED, RELAY, True, _LOGIN_HINT)
+        return made(DEFERRED, RELAY, True, _TLS_HINT if "STARTTLS" in text.upper() else _LOGIN_HINT)
     if stage == "RCPT TO":
         return made(FAILED if final else DEFERRED, RECIPIENT)
     if stage != "MAIL FROM" or status.startswith(_ABOUT_MESSAGE) or (code == 552 and not status):  # RFC 1870 6.1

@@ -77,14 +77,14 @@ class MailLog:
         hint = f"; {outcome.hint}" if outcome.hint else ""
         self.write(
             WARNING,
-            f"relay {relay} takes no mail: {outcome.stage}: {shown(outcome.text)}{hint}; "
+            f"relay {relay} takes no mail: {_staged(outcome)}{hint}; "
             f"{waiting} message{'s' if waiting != 1 else ''} waiting, next attempt in {wait:.0f}s",
         )
 
     def hop_down(self, relay: str, outcome: Outcome, wait: float) -> None:
         """One host of several takes no mail."""
         hint = f"; {outcome.hint}" if outcome.hint else ""
-        text = f"relay {relay} takes no mail: {outcome.stage}: {shown(outcome.text)}{hint}"
+        text = f"relay {relay} takes no mail: {_staged(outcome)}{hint}"
         self.write(WARNING, f"{text}; other hosts are preferred for {wait:.0f}s")
 
     def relay_up(self, relay: str, waiting: int) -> None:
@@ -119,6 +119,12 @@ class MailLog:
             self._socket.sendto(data, self.device)
         except OSError:
             return  # no log, or a full one: mail is what counts
+
+
+def _staged(outcome: Outcome) -> str:
+    """What happened, after where in the dialogue; what failed on this machine has no stage."""
+    stage = f"{outcome.stage}: " if outcome.stage else ""
+    return stage + shown(outcome.text)
 
 
 def _to_stderr(line: str) -> None:

@@ -58,6 +58,14 @@ def test_the_meaning_of_a_reply(stage, text, smarthost, kind, scope, tell):
     assert outcome.text == text
 
 
+@pytest.mark.parametrize(
+    ("text", "remedy"),
+    [("530 5.7.0 Must issue a STARTTLS command first", "SECURETRANSFER"), ("530 5.7.0 authentication required", "auth.conf")],
+)
+def test_what_a_530_wants(text, remedy):
+    assert remedy in verdict.judge("MAIL FROM", reply(text)).hint
+
+
 def test_a_recipe_marks_its_own_quota_texts():
     said = reply("450 Mail send limit exceeded")
     assert verdict.judge("final DATA", said).scope == MESSAGE
