@@ -37,8 +37,11 @@ class Approach:
         self.hops: tuple[Hop, ...] = ()
         self._paused: dict[Hop, float] = {}  # until when (wall clock) another host is preferred
 
-    async def open(self, route: Route, tried: AbstractSet[Hop]) -> tuple[Session, Hop]:
-        """A session with the first host, but those in `tried`, that takes mail. Raises Refused."""
+    async def open(self, route: Route, tried: AbstractSet[Hop], serving: AbstractSet[Hop]) -> tuple[Session, Hop]:
+        """A session with the first host, but those in `tried`, that takes mail. Raises Refused.
+
+        `serving`: hosts we have a session with; one of them that refuses another has enough of us, and is not down.
+        """
         self.hops = route.hops or await self._exchangers(route)
         now = self.desk.now().wall
         fresh = [hop for hop in self.hops if hop not in tried]
@@ -48,6 +51,8 @@ class Approach:
             try:
                 session = await self._sign_on(hop)
             except Refused as refused:
+                if hop in serving:
+                    raise
                 refusals.append(refused.outcome)
                 if len(self.hops) > 1:
                     self.pause(hop, refused.outcome)

@@ -2,7 +2,8 @@
 
 Rules:
 - The first session is a probe: others are opened only when it is through sign-in, and only as the backlog justifies,
-  up to MAXCONNECTIONS. So a relay that is down costs one attempt, whatever waits behind it.
+  up to MAXCONNECTIONS. So a relay that is down costs one attempt, whatever waits behind it. One that works and lets no
+  further session in has as many as it wants.
 - An outcome that is a verdict on the relay, or on this machine, defers everything that waits; what was not tried leaves
   no trace of its own, the relay's state says why it waits (`system.relays`).
 - Where a route has several hosts (FALLBACK, MX), what one of them defers is offered to the next in the same attempt
@@ -113,9 +114,10 @@ class Relay:
         self.waiting: deque[Work] = deque()
         self._refused_senders: dict[str, Outcome] = {}
         self.sessions: set[asyncio.Task[None]] = set()
-        self._open_sessions: set[Session] = set()
+        self._open_sessions: dict[Session, Hop] = {}
         self._closing = False
         self._proved = False  # a session of this run got through sign-in
+        self._enough = False  # the relay lets no more of them in
 
     @property
     def busy(self) -> bool:
@@ -130,7 +132,7 @@ class Relay:
         if not self.waiting or self._closing:
             return
         most = 1 if not self._proved else self.desk.settings.config.MAXCONNECTIONS
-        wanted = min(most, 1 + len(self.waiting) // BACKLOG_PER_SESSION)
+        wanted = min(most, 1 + len(self.waiting) // BACKLOG_PER_SESSION) if not self._enough else 0
         while len(self.sessions) < wanted:
             task = asyncio.create_task(self._serve())
             self.sessions.add(task)
@@ -143,7 +145,7 @@ class Relay:
             self.desk.bug(error)
             self._all_wait(Outcome(DEFERRED, f"internal error: {error!r}", scope=RELAY), [])
         if not self.sessions:
-            self._proved = False
+            self._proved = self._enough = False
         self.start()
         self.desk.wake()
 
@@ -153,22 +155,26 @@ class Relay:
         """One connection from its opening to its end."""
         head = self.waiting[0] if self.waiting else None
         try:
-            session, hop = await self.approach.open(self.route, head.tried if head is not None else frozenset())
+            tried = head.tried if head is not None else frozenset()
+            session, hop = await self.approach.open(self.route, tried, set(self._open_sessions.values()))
         except Refused as refused:
             self._not_opened(refused.outcome, head)
             return
         self._works(hop)
-        self._open_sessions.add(session)
+        self._open_sessions[session] = hop
         left = [self.desk.settings.config.MAXMESSAGES]  # jobs this connection may still take
         try:
             while session.usable and left[0] > 0 and not self._closing and self._has_work_for(hop):
                 await session.run(lambda: self._next_job(left, hop), lambda job, outcomes: self._done(job, outcomes, hop))
         finally:
-            self._open_sessions.discard(session)
+            del self._open_sessions[session]
             await session.quit()
 
     def _not_opened(self, outcome: Outcome, head: Work | None) -> None:
         """No host takes the message at the head. It was the one tried; the rest wait with it."""
+        if self._open_sessions and outcome.kind == DEFERRED:
+            self._enough = True
+            return
         if head not in self.waiting:
             head = None  # another session took it meanwhile
         if outcome.kind == FAILED:  # a verdict on the domain
