@@ -24,9 +24,9 @@ from dma_setup.place import Place
 from dma_setup.present import Present
 from dma_setup.relay import Relay
 from dma_setup.secret import TYPED, SecretAnswer
-from dma_setup.stores import NAMES, Stores
+from dma_setup.stores import MACHINE, NAMES, Stores
 from dma_setup.system import System
-from dma_setup.verbs import login, secret, settings
+from dma_setup.verbs import login, secret, service, settings
 from dma_setup.verbs.secret import AS_REFERENCE, IN_FILE, file_path
 from dma_setup.view import View
 
@@ -50,6 +50,8 @@ def change(place: Place, system: System, present: Present, new: Secret, keyring:
     view = View(place, system, {"keyring_now": present.keyring}, {}, SecretAnswer(TYPED, "", new), {"keyring": target})
     for made in secret.plan({"keyring": target, "service": f"dma:{relay.host}", "user": relay.login}, view):
         view.add(made)
+    if target == MACHINE and place.is_live and any(change.subject.endswith(".conf") for change in view.changes):
+        view.add(service.reload())
     for made in login.plan({"path": place.auth_conf, "host": relay.host, "user": relay.login}, view):
         view.add(made)
     named = {"KEYRING": target if target in NAMES else ""}
@@ -117,4 +119,9 @@ def stored(place: Place, system: System, relay: Relay, keyring: str) -> tuple[Se
 
 def tell_owner(place: Place) -> bool:
     """Let the owner of the queue, if there is one, read the password again."""
-    return place.is_live and ring(Spool(place.spool), b'{"do":"reload"}\n')
+    if not place.is_live:
+        return False
+    if place.is_user:
+        return ring(Spool(place.spool), b'{"do":"reload"}\n')
+    # The machine's daemon reads a password that was refused anew at the next attempt; nobody else opens its spool.
+    return System().run([place.launcher, "-q"]).status == 0

@@ -46,6 +46,7 @@ def read(place: Place, system: System) -> Present:
     if entry is None:
         raise SetupError(f"nothing is set up here: there is no {place.shown(place.dma_conf)}; see dma-setup list")
     config = configs.parse(entry.content.decode("utf-8", "surrogateescape"), place.dma_conf)
+    config.system = not place.is_user and place.is_live
     if config.SMARTHOST is None:
         return Present(config, None, None, "", None)
     host, port = config.SMARTHOST.name, config.SMARTHOST.port or config.PORT

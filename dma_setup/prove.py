@@ -77,27 +77,49 @@ def send(place: Place, recipient: str) -> Proof:
         "to prove that mail leaves this machine and arrives. Nothing is to be done.\n"
     )
     environment = {name: value for name, value in os.environ.items() if name != "DMA_CONF"} | place.environment
+    started = time.time()
     done = System().run([place.links["sendmail"], "-i", "-D", recipient], text, SECONDS, environment)
     errors = [line for line in done.errors.splitlines() if line.strip()]
     if done.status != 0:
         return Proof(why=errors[-1] if errors else f"exit status {done.status}")
-    return read_log(done.errors, message_id) or look_up(place, environment, message_id)
+    return read_log(done.errors, message_id) or read_journal(message_id, started) or look_up(place, environment, message_id)
 
 
 def read_log(log: str, message_id: str) -> Proof | None:
     """The outcome in the lines of a foreground run; None when it is not there."""
     for line in log.splitlines():
         found = _LINE.match(line)
-        if found is None or message_id not in line:
-            continue
-        text = found["text"]
-        if delivered := _DELIVERED.match(text):
-            return Proof(found["id"], delivered["to"], delivered["reply"], delivered["relay"], delivered["delay"])
-        if deferred := _DEFERRED.match(text):
-            return Proof(found["id"], deferred["to"], why=f"not delivered yet: {deferred['why']}", waits=True)
-        if failed := _FAILED.match(text):
-            return Proof(found["id"], failed["to"], why=f"refused: {failed['why']}")
+        if found is not None and message_id in line and (proof := _outcome(found["id"], found["text"])):
+            return proof
     return None
+
+
+def _outcome(id: str, text: str) -> Proof | None:
+    if delivered := _DELIVERED.match(text):
+        return Proof(id, delivered["to"], delivered["reply"], delivered["relay"], delivered["delay"])
+    if deferred := _DEFERRED.match(text):
+        return Proof(id, deferred["to"], why=f"not delivered yet: {deferred['why']}", waits=True)
+    if failed := _FAILED.match(text):
+        return Proof(id, failed["to"], why=f"refused: {failed['why']}")
+    return None
+
+
+def read_journal(message_id: str, since: float) -> Proof | None:
+    """The outcome in the machine's journal, where the daemon writes it; None when it is not there."""
+    words = ["journalctl", "--quiet", "--no-pager", "--output=cat", "--identifier=dma", f"--since=@{int(since)}"]
+    journal = System().run(words).output
+    id = _queued_as(journal, message_id)
+    for text in journal.splitlines():
+        if id and message_id in text and (proof := _outcome(id, text)):
+            return proof
+    return None
+
+
+def _queued_as(journal: str, message_id: str) -> str:
+    """The daemon says `new mail … message-id=<…>`, then `mail to=<…> queued as ID`."""
+    _, ours, after = journal.partition(f"message-id={message_id}")
+    found = re.search(r" queued as ([0-9a-z]+)", after) if ours else None
+    return found[1] if found else ""
 
 
 def look_up(place: Place, environment: dict[str, str], message_id: str) -> Proof:

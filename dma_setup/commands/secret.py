@@ -14,7 +14,7 @@ from typing import Any
 from dma_runtime.secret import Secret
 from dma_setup import modes, password, present, verify
 from dma_setup.errors import DONE, FAILED, SetupError, UsageProblem
-from dma_setup.place import SYSTEM, Place
+from dma_setup.place import Place
 from dma_setup.present import Present
 from dma_setup.question import Refused
 from dma_setup.report import Report
@@ -54,8 +54,6 @@ class Here:
 def _door(run: Callable[[Here], int], words: str) -> Callable[[argparse.Namespace], int]:
     def door(options: argparse.Namespace) -> int:
         place = modes.place(options, words)
-        if place.mode == SYSTEM and place.is_live:
-            raise SetupError("system mode needs the dma service; use --user")
         system = System()
         return run(Here(options, place, system, present.read(place, system), Report(sys.stdout, sys.stderr)))
 

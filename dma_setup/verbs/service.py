@@ -110,6 +110,11 @@ def credential(view: View, host: str, user: str) -> list[Change]:
     return [view.path_change(path, views.file(text, 0o644), "the secret reader may read this password", drains=True)]
 
 
+def reload() -> Change:
+    """For the line of a credential that was not there before."""
+    return CommandChange((("systemctl", "daemon-reload"),), (), "systemd", "reads its units again", drains=True)
+
+
 def _without_systemd(view: View) -> list[Change]:
     """Any supervisor runs `dmad` in the foreground; cron wakes the queue where nothing stays."""
     view.note(

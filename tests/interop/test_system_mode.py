@@ -157,6 +157,33 @@ def a_reboot_continues_the_queue(machine, server):
     wait_for(server, ["before the reboot"])
 
 
+def test_the_password_is_changed_at_the_relay(machine, server):
+    """Refused, held, told; entered anew with one command, and the mail leaves."""
+    set_up(machine, server)
+    arrived = len(server.messages)
+    server.users["alice"] = "another one"
+    machine.run("systemctl", "restart", "dma.service")
+    machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("held"), user="alice")
+    wait_until(machine, lambda: "535" in machine.run("/usr/local/lib/dma/dma-queue", "list").stdout)
+    assert len(server.messages) == arrived
+    wrong = machine.run("dma-setup", "secret", "set", given="wrong\n", check=False)
+    assert wrong.returncode == 1
+    assert "signing in did not work: 535" in wrong.stderr
+    machine.run("dma-setup", "secret", "set", given="another one\n")
+    wait_for(server, ["held"])
+    machine.run("dma-setup", "secret", "check")
+    proof = machine.run("dma-setup", "test", "bob@example.org").stdout
+    assert re.search(r"accepted as [0-9a-z]{18}\n", proof), proof
+    assert "took it after" in proof
+
+
+def wait_until(machine, true, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, machine.log()
+        time.sleep(0.2)
+
+
 def test_a_credential_that_cannot_be_read_holds_mail_and_loses_nothing(machine, server):
     set_up(machine, server)
     credential = "/etc/dma/credentials/dma.localhost.alice.cred"
