@@ -89,7 +89,7 @@ class TestFallback:
         assert servers[1].connections == 0
 
     def test_takes_what_waits_behind_a_smarthost_that_goes_down(self, make, servers):
-        agent = make("FALLBACK 127.0.0.1:{1}\nMAXCONNECTIONS 1")
+        agent = make("FALLBACK 127.0.0.1:{1}\nMAXCONNECTIONS 1\nMAXMESSAGES 4")
         servers[0].refuse("MAIL FROM", "421 4.3.2 closing", after=3)
         for number in range(12):
             agent.send("-bq", f"u{number}@example.org")
