@@ -138,6 +138,14 @@ def duration(text: str) -> int:
     return int(number) * _UNITS[unit]
 
 
+def wait(text: str) -> int:
+    """A duration that something can happen in."""
+    seconds = duration(text)
+    if not seconds:
+        raise BadValue("needs a duration above zero")
+    return seconds
+
+
 def durations(text: str) -> tuple[int, int]:
     parts = text.split()
     if len(parts) != 2:
@@ -280,8 +288,8 @@ class Config:
     RETRY = key(durations, (300, 10800), "First and longest time between two attempts.", NEW)
     EXPIRE = key(duration, 432000, "Age at which an undeliverable message is returned.", NEW)
     DELAYWARNING = optional(duration, "Age at which the sender gets one report of the delay.", NEW)
-    CONNECTTIMEOUT = key(duration, 30, "Longest wait for a connection.", NEW)
-    TIMEOUT = optional(duration, "Upper bound for every wait on a relay; default: RFC 5321's per command.", NEW)
+    CONNECTTIMEOUT = key(wait, 30, "Longest wait for a connection.", NEW)
+    TIMEOUT = optional(wait, "Upper bound for every wait on a relay; default: RFC 5321's per command.", NEW)
     MAXCONNECTIONS = key(count, 4, "Most connections to one relay.", NEW)
     MAXMESSAGES = key(count, 100, "Most messages over one connection.", NEW)
     MAXRECIPIENTS = key(count, 100, "Most recipients in one transaction.", NEW)

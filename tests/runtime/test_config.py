@@ -85,6 +85,8 @@ def test_value(line, key, value):
         ("RETRY 5m", "two durations"),
         ("RETRY 3h 5m", "two durations"),
         ("EXPIRE soon", "duration"),
+        ("TIMEOUT 0s", "duration above zero"),
+        ("CONNECTTIMEOUT 0", "duration above zero"),
         ("MAXCONNECTIONS 0", "above zero"),
         ("MASQUERADE a b@c", "without blanks"),
     ],
