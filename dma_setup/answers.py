@@ -1,4 +1,4 @@
-"""Answers given beforehand: a file in YAML, TOML or JSON (`-` is standard input), and `--set KEY=VALUE`, which wins.
+"""Answers given beforehand: a file in YAML, TOML or JSON (`-` is standard input, in any of them) and `--set KEY=VALUE`, which wins.
 
 `collect` goes through a recipe's questions with these answers and their defaults and reports everything that is missing
 or wrong at once (`Incomplete`), with the lines one would have to add.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
@@ -20,6 +21,8 @@ from dma_setup.errors import FileProblem, SetupError, UsageProblem
 from dma_setup.question import Question, Refused
 from dma_setup.recipe import Recipe
 from dma_setup.secret import PLAIN, SecretAnswer, Sources
+
+TOML = re.compile(r"(?:\s*#.*\n)*\s*(?:\[[^]\n]+\]\s*\n|[\w.\"'-]+[ \t]*=)")  # how standard input in TOML begins
 
 
 @dataclass
@@ -91,7 +94,7 @@ def _file(path: str) -> Given:
         raise FileProblem(shown, 0, "is not UTF-8 text") from None
     given = Given(path=shown, folder=os.getcwd() if path == "-" else os.path.dirname(os.path.abspath(path)))
     given.stdin_is_taken = path == "-"
-    if path.endswith(".toml"):
+    if path.endswith(".toml") or (path == "-" and TOML.match(text)):
         given.values = _toml(text, shown)
     elif path.endswith(".json") or (path == "-" and text.lstrip()[:1] == "{"):
         given.values = _json(text, shown)
