@@ -21,7 +21,7 @@ from dma_setup.changes.path import HIDE_ALL
 from dma_setup.changes.secret import SecretChange
 from dma_setup.errors import SetupError
 from dma_setup.place import Place
-from dma_setup.stores import MACHINE, NAMES
+from dma_setup.stores import MACHINE, NAMES, StoreProblem
 from dma_setup.verbs import service
 from dma_setup.view import View
 
@@ -52,7 +52,14 @@ def plan(step: dict[str, Any], view: View) -> list[Change]:
 def _in_keyring(view: View, keyring: str, host: str, user: str, secret: Secret | None) -> SecretChange:
     """The entry as it shall be; `secret` None: gone."""
     entry = keyrings.service(host)
-    before = view.stored(keyring, entry, user)
+    try:
+        before = view.stored(keyring, entry, user)
+    except StoreProblem as problem:
+        if keyring != MACHINE or secret is None:
+            raise
+        # What a copied machine, another machine-id or a new TPM leaves behind: nobody can read it any more.
+        view.note(f"the credential that is there cannot be read and is replaced for good ({problem.text})")
+        before = None
     return SecretChange(
         store=keyring,
         service=entry,

@@ -1,6 +1,8 @@
 """`dma-setup --system` on a whole machine: Debian 12 with systemd, from nothing to mail and back."""
 
 import re
+import shutil
+import subprocess
 import time
 
 import pytest
@@ -82,10 +84,7 @@ def test_a_machine_from_nothing_to_mail_and_back(machine, server):
     after = machine.snapshot()
     for name in ("var/mail/alice",):  # mail is nobody's to delete
         assert after.pop(name)
-    different = {
-        name: (before.get(name), after.get(name)) for name in before.keys() | after.keys() if before.get(name) != after.get(name)
-    }
-    assert different == {}
+    assert difference(before, after) == {}
 
 
 def everybody_can_submit(machine, server):
@@ -175,6 +174,79 @@ def test_the_password_is_changed_at_the_relay(machine, server):
     proof = machine.run("dma-setup", "test", "bob@example.org").stdout
     assert re.search(r"accepted as [0-9a-z]{18}\n", proof), proof
     assert "took it after" in proof
+
+
+def other_mailer(machine, folder):
+    """A mail package as Debian has them: it owns /usr/sbin/sendmail and runs a service; this one is called postfix."""
+    package = folder / "package"
+    files = {
+        "DEBIAN/control": "Package: postfix\nVersion: 1\nArchitecture: all\nMaintainer: n <n@example.org>\nDescription: mailer\n",
+        "usr/sbin/sendmail": "#!/bin/sh\necho postfix\n",
+        "usr/sbin/postqueue": "#!/bin/sh\ncat /var/spool/postfix-queue 2>/dev/null\nexit 0\n",
+        "usr/bin/newaliases": "#!/bin/sh\n",
+        "lib/systemd/system/postfix.service": "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n",
+    }
+    for name, text in files.items():
+        path = package / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755 if "bin/" in name else 0o644)
+    (package / "DEBIAN").chmod(0o755)
+    made = machine.tree / "root/postfix.deb"
+    subprocess.run(["dpkg-deb", "--root-owner-group", "--build", package, made], check=True, capture_output=True)
+    machine.run("dpkg", "--install", "/root/postfix.deb")
+    machine.run("systemctl", "enable", "--now", "postfix.service")
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb: apt install dpkg")
+def test_another_mailer_is_stopped_and_comes_back(machine, server, tmp_path):
+    other_mailer(machine, tmp_path)
+    before = machine.snapshot()
+    machine.write("/root/answers.yml", relay(server, keyring=None), 0o600)
+    machine.write("/var/spool/postfix-queue", "{}\n")
+    command = ("dma-setup", "smarthost", "--answers", "/root/answers.yml", "--yes")
+    stopped = machine.run(*command, check=False, DMA_PW=PASSWORD)
+    assert (stopped.returncode, "postfix still holds 1 message; nothing was changed" in stopped.stderr) == (1, True)
+    assert machine.run("systemctl", "is-active", "postfix.service").stdout == "active\n"
+    (machine.tree / "var/spool/postfix-queue").unlink()
+
+    set_up(machine, server)
+    assert machine.run("systemctl", "is-active", "postfix.service", check=False).stdout == "inactive\n"
+    assert machine.run("systemctl", "is-enabled", "postfix.service", check=False).stdout == "disabled\n"
+    assert machine.run("/usr/sbin/sendmail.dma-setup").stdout == "postfix\n"
+    machine.run("dpkg", "--install", "/root/postfix.deb")  # its upgrades do not take the name back
+    machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("over"), user="alice")
+    wait_for(server, ["over"])
+
+    undone = machine.run("dma-setup", "undo", check=False)
+    assert undone.returncode == 0, undone.stdout + undone.stderr
+    assert machine.run("systemctl", "is-active", "postfix.service").stdout == "active\n"
+    assert machine.run("/usr/sbin/sendmail").stdout == "postfix\n"
+    assert difference(before, machine.snapshot(), "var/lib/dpkg/") == {}
+
+
+def difference(before, after, but="-"):
+    """What is not the same, except below `but`."""
+    names = {name for name in before.keys() | after.keys() if not name.startswith(but)}
+    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
+
+
+def test_a_copied_machine_holds_mail_until_the_password_is_entered_again(machine, server):
+    """Another machine-id: systemd deletes the key of the credentials. Mail is accepted, held, told; one command mends it."""
+    set_up(machine, server)
+    machine.power_off()
+    machine.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")
+    machine.boot()
+    machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("copied"), user="alice")
+    listed = ("/usr/local/lib/dma/dma-queue", "list")
+    wait_until(machine, lambda: "adopt" in (said := machine.run(*listed)).stdout + said.stderr)
+    machine.run("systemctl", "stop", "dma.socket", "dma.service")
+    machine.run("/usr/local/lib/dma/dma-queue", "adopt")
+    machine.run("systemctl", "start", "dma.socket", "dma.service")
+    wait_until(machine, lambda: "cannot be decrypted" in machine.run(*listed).stdout)
+    (machine.tree / "var/lib/systemd/credential.secret").unlink(missing_ok=True)
+    machine.run("dma-setup", "secret", "set", given=PASSWORD + "\n")
+    wait_for(server, ["copied"])
 
 
 def wait_until(machine, true, seconds=20):
