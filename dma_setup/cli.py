@@ -14,11 +14,11 @@ from dma_runtime import __version__
 from dma_runtime.errors import DmaError
 from dma_runtime.system import streams
 from dma_setup import resources
-from dma_setup.commands import doctor, listing, provision, secret, show, takeback, trial
+from dma_setup.commands import doctor, importing, listing, provision, secret, show, takeback, trial
 from dma_setup.errors import DONE, FAILED, INTERRUPTED, USAGE, SetupError
 
-VERBS = ("list", "show", "undo", "test", "doctor", "secret")
-LATER = ("auto", "import")
+VERBS = ("list", "show", "undo", "test", "doctor", "import", "secret")
+LATER = ("auto",)
 
 
 def parser(recipe: str | None = None) -> argparse.ArgumentParser:
@@ -30,7 +30,7 @@ def parser(recipe: str | None = None) -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"dma-setup {__version__}")
     verbs = made.add_subparsers(dest="verb", metavar="RECIPE or COMMAND")
-    for module in (listing, show, trial, doctor, secret, takeback):
+    for module in (listing, show, trial, doctor, importing, secret, takeback):
         module.register(verbs)
     for name in resources.recipe_names() if recipe is None else [recipe]:
         if name not in VERBS:

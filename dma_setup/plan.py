@@ -5,6 +5,7 @@ Each step is planned against the view, which already holds the changes of the st
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,8 +95,16 @@ def context(
     }
 
 
-def make(recipe: Recipe, place: Place, system: System, facts: dict[str, Any], answers: Answers, relay: Relay | None) -> Plan:
-    """The plan. Raises SetupError when something stands in the way of making one."""
+def make(
+    recipe: Recipe,
+    place: Place,
+    system: System,
+    facts: dict[str, Any],
+    answers: Answers,
+    relay: Relay | None,
+    more: Callable[[View], None] | None = None,
+) -> Plan:
+    """The plan. `more` plans what no recipe knows, behind its steps. Raises SetupError when none can be made."""
     values = context(recipe, place, facts, answers.values, relay, {})
     view = View(place, system, facts, values, answers.secret, answers.values)
     for step in recipe.steps:
@@ -106,6 +115,8 @@ def make(recipe: Recipe, place: Place, system: System, facts: dict[str, Any], an
                 view.add(change)
         except KeyError as error:
             raise SetupError(f"{step.where}: {step.verb} needs {error}") from None
+    if more is not None:
+        more(view)
     if place.is_user and place.uid == 0:
         needed = f"DMA_CONF={place.shown(place.dma_conf)}"
         view.note(f"root never reads user-mode files by itself: its programs need {needed} in their environment")

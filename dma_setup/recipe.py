@@ -275,6 +275,11 @@ def _settings(data: Data) -> dict[str, Any]:
     return found
 
 
+def with_settings(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
+    """The recipe with further keys of dma.conf, which win over its own."""
+    return replace(recipe, steps=tuple(_with(step, settings) for step in recipe.steps))
+
+
 def _with(step: Step, settings: dict[str, Any]) -> Step:
     """The step of a pattern that writes dma.conf, with the recipe's own keys as well."""
     if step.verb != "settings":

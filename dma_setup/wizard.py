@@ -34,6 +34,7 @@ from dma_setup.report import Report
 from dma_setup.secret import KEYRING
 from dma_setup.system import System
 from dma_setup.verbs import saved
+from dma_setup.view import View
 
 ATTEMPTS = 3
 
@@ -61,6 +62,7 @@ class Wizard:
         self.saved = _saved(place, recipe, system) if driver.guided else {}
         self.answers = Answers()
         self.relay: Relay | None = None
+        self.more: Callable[[View], None] | None = None  # plans what no recipe knows (see `plan.make`)
         self.applied = False
 
     # ------------------------------------------------------------ the run
@@ -176,7 +178,7 @@ class Wizard:
 
     def plan(self, candidates: list[Relay]) -> Plan:
         self.relay = candidates[0] if candidates else None
-        return plans.make(self.recipe, self.place, self.system, self.facts, self.answers, self.relay)
+        return plans.make(self.recipe, self.place, self.system, self.facts, self.answers, self.relay, self.more)
 
     def try_relay(self) -> Plan:
         """Sign in with the planned configuration; the plan for the port that works. Raises SetupError when none does."""

@@ -18,6 +18,12 @@ from dma_setup.wizard import Options, Wizard
 def register(verbs: Any, name: str) -> None:
     parser = verbs.add_parser(name)  # without help: `dma-setup list` shows the recipes
     parser.add_argument("--answers", metavar="FILE", help="answers in YAML, TOML or JSON; - is standard input")
+    common(parser)
+    parser.set_defaults(run=run, recipe=name)
+
+
+def common(parser: argparse.ArgumentParser) -> None:
+    """The options of every command that sets mail up."""
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], dest="settings", help="one answer; wins over the file"
     )
@@ -28,7 +34,6 @@ def register(verbs: Any, name: str) -> None:
     parser.add_argument("--no-verify", action="store_false", dest="verify", help="do not sign in at the relay before")
     parser.add_argument("--no-test", action="store_false", dest="test", help="do not send a message after")
     modes.options(parser)
-    parser.set_defaults(run=run, recipe=name)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -51,7 +56,11 @@ def _run(options: argparse.Namespace, report: Report) -> int:
     driver: ask.Driver = ask.Beforehand(given, sources) if unattended else ask.Terminal(given, sources, report)
     driver.confirms = terminal and not options.yes
     chosen = Options(check=options.check, diff=options.diff, verify=options.verify, test=options.test, words=_words(options))
-    wizard = Wizard(found, place, system, driver, report, chosen)
+    return go(Wizard(found, place, system, driver, report, chosen))
+
+
+def go(wizard: Wizard) -> int:
+    """Run it; Ctrl-C says whether anything was changed."""
     try:
         return wizard.run()
     except KeyboardInterrupt:

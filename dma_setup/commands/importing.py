@@ -1,0 +1,70 @@
+"""`dma-setup import FILE…`: take over the settings of another mail program; its files stay as they are.
+
+What it says is put into the answers of a recipe; from there it is the ordinary run: sign in, plan, apply, prove, undo. What
+cannot be carried over is listed before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from dma_setup import answers, ask, modes
+from dma_setup.commands import provision
+from dma_setup.errors import SetupError
+from dma_setup.imports import convert
+from dma_setup.imports.found import Imported
+from dma_setup.report import Report
+from dma_setup.secret import Sources
+from dma_setup.system import System
+from dma_setup.wizard import Options, Wizard
+
+
+def register(verbs: Any) -> None:
+    parser = verbs.add_parser("import", help="take over the settings of another mail program")
+    parser.add_argument("files", nargs="+", metavar="FILE", help="its main file, and what goes with it if it lies elsewhere")
+    parser.add_argument("--from", dest="program", choices=tuple(convert.READERS), default="", help="whose files these are")
+    provision.common(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    report = Report(sys.stdout, sys.stderr, as_json=options.json)
+    try:
+        return report.finish(_run(options, report))
+    except SetupError as error:
+        report.error(error)
+        return report.finish(error.status)
+
+
+def _run(options: argparse.Namespace, report: Report) -> int:
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    place = modes.place(options, "import", guided=terminal)
+    found = convert.read(options.files, options.program)
+    recipe, values = convert.answers(found)
+    overriding = answers.read(None, options.settings, recipe)
+    given = answers.Given(values={**values, **overriding.values}, path=options.files[0])
+    system = System()
+    sources = Sources(os.environ, os.getcwd(), stdin_is_taken=False, system=system)
+    driver: ask.Driver = ask.Terminal(given, sources, report) if terminal else ask.Beforehand(given, sources)
+    driver.confirms = terminal and not options.yes
+    report.line(f"From {found.program}: {_says(found)}")
+    for note in found.notes:
+        report.warn(note)
+    report.document["import"] = {"program": found.program, "recipe": recipe.name, "notes": found.notes}
+    words = f"import {' '.join(options.files)}"
+    chosen = Options(check=options.check, diff=options.diff, verify=options.verify, test=options.test, words=words)
+    wizard = Wizard(recipe, place, system, driver, report, chosen)
+    wizard.more = lambda view: convert.relays(found, system, view)
+    return provision.go(wizard)
+
+
+def _says(found: Imported) -> str:
+    if not found.accounts:
+        return "mail stays here" if found.local_only else "mail goes straight to its recipients"
+    main = found.accounts[0]
+    more = len(found.accounts) - 1
+    others = f", and {more} more relay{'s' if more > 1 else ''} by sender" if more else ""
+    return f"everything goes to {main.where}" + (f" as {main.login}" if main.login else "") + others
