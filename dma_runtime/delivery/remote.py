@@ -177,13 +177,13 @@ class Relay:
             return
         if head not in self.waiting:
             head = None  # another session took it meanwhile
-        if outcome.kind == FAILED:  # a verdict on the domain
+        if head is not None and head.tried:  # what the hosts tried before said is what counts
+            self.waiting.remove(head)
+            self._back(head, outcome)
+        elif outcome.kind == FAILED:  # a verdict on the domain
             works, self.waiting = self.waiting, deque()
             for work in works:
                 self._back(work, outcome)
-        elif head is not None and head.tried:
-            self.waiting.remove(head)
-            self._back(head, outcome)
         else:
             if head is not None:
                 self.waiting.remove(head)

@@ -252,6 +252,17 @@ class TestNextHost:
         exchange.run()
         assert exchange.got(2) == [["now@example.org"]]
 
+    def test_a_second_host_without_an_address_fails_nobody(self, exchange):
+        exchange.names.add("half.test. 300 MX 10 mx2.test.\nhalf.test. 300 MX 20 gone.test.")
+        exchange.agent.configure("MAXMESSAGES 1")
+        exchange.host(2).refuse("RCPT TO", "451 4.7.1 greylisted", when="late")
+        exchange.send("late@half.test")
+        exchange.send("now@half.test")
+        exchange.run()
+        assert exchange.got(2) == [["now@half.test"]]
+        assert "greylisted" in exchange.recipients()["late@half.test"]["last_error"]
+        assert not exchange.reports()
+
     def test_a_domain_that_takes_nothing_is_asked_once_for_all_messages(self, exchange):
         for number in (2, 3, 4):
             exchange.host(number).refuse("MAIL FROM", "452 4.3.1 no space")
