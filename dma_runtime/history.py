@@ -59,7 +59,8 @@ class Progress:
 class State:
     """A message: `recipients` in the envelope's order; `open`: indices still to be tried; `held` by the operator;
     `tried`: an attempt was recorded; `kept`: why a failed message stays in the queue, "" if it does not;
-    `untold`: the recipients it is kept for; `warned`: the sender was told that it is late; `first_at`: wall clock of the first event, 0.0 without one."""
+    `untold`: the recipients it is kept for; `warned`: the sender was told that it is late;
+    `first_at`: wall clock of the first event, 0.0 without one."""
 
     __slots__ = ("first_at", "held", "kept", "open", "recipients", "tried", "untold", "warned")
 
