@@ -1,0 +1,349 @@
+"""The machine's mailer attacked: by an ordinary user, and by the mail account itself. Each test fails if the attack succeeds."""
+
+import email
+import os
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+from machine import CONF, USERS, Machine
+
+from dma_runtime import frames
+
+MALLORY = USERS["mallory"][0]
+
+
+@pytest.fixture(scope="module")
+def machine():
+    """One machine for those attacks that leave nothing behind; everybody submits under the limits of a test."""
+    with Machine(CONF + "AUTHPATH /etc/dma/auth.conf\n") as made:
+        auth = made.top / "etc" / "dma" / "auth.conf"
+        auth.write_text("alice|127.0.0.1:the-secret\n")
+        os.chown(auth, 0, 990)
+        auth.chmod(0o640)
+        made.start()
+        made.send("-bq", "victim@x.test", user="bob", text=b"Subject: private\n\nthe secret of bob\n")
+        yield made
+
+
+@pytest.fixture
+def fresh():
+    with Machine() as made:
+        yield made
+
+
+def as_user(machine, code, *arguments, user="mallory"):
+    """Run Python code as a user inside the machine; its standard output."""
+    ran = machine.run("python3", "-c", code, *arguments, user=user, path=sys.executable, check=0)
+    return ran.stdout.decode().strip()
+
+
+def raw(machine, data, user="mallory"):
+    """Say `data` at the submission socket, and listen: the frames of the answer."""
+    code = (
+        "import socket,sys\n"
+        "line=socket.socket(socket.AF_UNIX); line.settimeout(40); line.connect('/run/dma/submit.sock')\n"
+        "try:\n line.sendall(sys.stdin.buffer.read())\nexcept OSError: pass\n"
+        "try:\n"
+        " while data:=line.recv(65536): sys.stdout.buffer.write(data)\n"
+        "except OSError: pass\n"
+    )
+    said = subprocess.run(machine.words("python3", "-c", code, user=user, path=sys.executable), input=data, capture_output=True)
+    assert said.returncode == 0, said.stderr
+    return list(frames.Parser().feed(said.stdout))
+
+
+def handed(header, text=b"Subject: s\n\nx\n"):
+    return frames.frame(frames.HEADER, header) + frames.frame(frames.DATA, text) + frames.frame(frames.COMMIT, b"%d" % len(text))
+
+
+def works(machine, user="bob"):
+    machine.send("-bq", "still@x.test", user=user)
+
+
+# ---------------------------------------------------------------- reading what is not yours
+
+TRY = """
+import os, sys
+for path in sys.argv[1:]:
+    for attempt in (lambda: open(path, 'rb').read(1), lambda: os.listdir(path), lambda: open(path, 'ab'), lambda: os.unlink(path)):
+        try:
+            attempt()
+        except OSError:
+            continue
+        print('got', path)
+"""
+
+
+def test_neither_secret_nor_queue_nor_memory_can_be_read_or_changed(machine):
+    pid, (first, *_) = machine.dmad.pid, machine.ids()
+    places = [
+        "/etc/dma/auth.conf", "/var/spool/dma", "/var/spool/dma/queue", f"/var/spool/dma/queue/{first}", "/var/spool/dma/control",
+        "/var/spool/dma/lock", f"/proc/{pid}/environ", f"/proc/{pid}/mem", f"/proc/{pid}/maps", f"/proc/{pid}/fd",
+        f"/proc/{pid}/root", f"/proc/{pid}/cwd/etc/dma/auth.conf", "/run/dma/submit.sock", "/run/dma",
+    ]  # fmt: skip
+    got = as_user(machine, TRY, *places)
+    assert got == "got /run/dma"  # which may be listed, and no more
+    assert as_user(machine, "import os; print(os.access('/run/dma', os.W_OK))") == "False"
+    works(machine)
+
+
+def test_the_daemon_cannot_be_traced(machine):
+    code = """
+import ctypes, sys
+libc = ctypes.CDLL(None, use_errno=True)
+print(libc.ptrace(16, int(sys.argv[1]), 0, 0), ctypes.get_errno())
+"""
+    assert as_user(machine, code, str(machine.dmad.pid)) == "-1 1"  # PTRACE_ATTACH: EPERM
+
+
+def test_others_mail_is_neither_listed_nor_touched(machine):
+    (first, *_) = machine.ids()
+    assert first not in machine.run("mailq", user="mallory", check=0).stdout.decode()
+    for words in (("show", first), ("remove", first), ("hold", first), ("adopt",), ("run",)):
+        assert machine.run("dma-queue", *words, user="mallory").returncode != 0
+    assert first in machine.ids()
+
+
+# ---------------------------------------------------------------- being somebody else
+
+
+def test_an_identity_cannot_be_forged(machine):
+    before = set(machine.ids())
+    header = b'{"v":1,"recipients":["x@y.test"],"queue_only":true,"uid":0,"gid":0,"pid":1,"login":"root","trusted":true,'
+    header += b'"environ":{"LOGNAME":"root","USER":"root","UID":"0"},"sender":"root@here.test"}'
+    assert raw(machine, handed(header))[-1] == (frames.STATUS, b"0 ")
+    machine.send("-bq", "-f", "root", "x@y.test", user="mallory", environment={"LOGNAME": "root", "USER": "bob", "SUDO_UID": "0"})
+    for name in set(machine.ids()) - before:
+        envelope, text = machine.message(name)
+        assert (envelope.uid, envelope.login) == (MALLORY, "mallory")
+        found = email.message_from_bytes(text)
+        assert found["Received"].startswith("from mallory (uid 1003)")
+        assert found["X-Authentication-Warning"].endswith("mallory set sender to root@here.test using -f")
+
+
+# ---------------------------------------------------------------- injection
+
+INJECTIONS = [
+    ("-f", "a@x\nRCPT TO:<v@x>"),
+    ("-f", "a@x\r\nDATA"),
+    ("-f", "a@x> SIZE=1"),
+    ("-F", 'M\nBcc: v@x\n\n"},{"v":1'),
+    ("v@x\r\nRCPT TO:<w@x>",),
+    ("v@x\nw@x",),
+    ('"v\n"@x',),
+    ("v@x\x1b[2J",),
+    ('v"}],"uid":0,"recipients":[["w@x"]]}@x',),
+    ("v@x\x85\u2028w",),
+    ("-L", "sshd[1]: Accepted\ndma", "v@x"),
+    ("-N", "never\nx", "v@x"),
+    ("-V", "id\r\nMAIL", "v@x"),
+    ("-R", "full\n", "v@x"),
+]
+
+
+@pytest.mark.parametrize("words", INJECTIONS)
+def test_arguments_end_up_in_no_other_place_than_theirs(fresh, words):
+    fresh.start()
+    words = (*words, "v@x") if words[0] in ("-f", "-F") else words
+    ran = fresh.send("-bq", *words, user="mallory", check=None)
+    assert ran.returncode in (0, 64, 65)
+    assert ran.stderr.count(b"\n") <= 1
+    assert b"\x1b" not in ran.stderr
+    for name in fresh.ids():
+        line, _, text = (fresh.spool / "queue" / name).read_bytes().partition(b"\n")
+        envelope, _ = fresh.message(name)
+        assert line.isascii()
+        assert (envelope.uid, envelope.login, envelope.id) == (MALLORY, "mallory", name)
+        assert len(envelope.recipients) == 1
+        header = email.message_from_bytes(text)
+        assert sorted(set(header.keys()) - {"X-Authentication-Warning"}) == ["Date", "From", "Message-Id", "Received", "Subject"]
+        assert header.get_payload() == "hello\n"
+        assert b"\r" not in text
+    shown = fresh.run("mailq", user="root", check=0).stdout
+    assert b"\x1b" not in shown
+    assert all(line.startswith(b"dma") for line in fresh.log.read_bytes().splitlines()), fresh.log.read_bytes()
+    assert b"sshd" not in fresh.log.read_bytes()
+
+
+def test_a_header_ends_up_in_no_log_line_of_its_own(fresh):
+    fresh.start()
+    text = b"Message-ID: <a\n b\x1b[2J\n c>\nFrom: x\n\ny\n"
+    fresh.send("-bq", "v@x", user="mallory", text=text)
+    assert all(line.startswith(b"dma[") for line in fresh.log.read_bytes().splitlines())
+    assert b"\x1b" not in fresh.log.read_bytes()
+
+
+# ---------------------------------------------------------------- standing in the way
+
+
+def test_a_thousand_connections_and_as_much_garbage_cost_others_nothing(machine):
+    code = """
+import resource, socket, sys, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (2000, 2000))
+lines = []
+for number in range(1000):
+    line = socket.socket(socket.AF_UNIX)
+    line.setblocking(False)
+    try:
+        line.connect('/run/dma/submit.sock')
+        if number % 2:
+            line.send(b'H\\0\\0\\0\\xff{')
+    except OSError:
+        pass
+    lines.append(line)
+print('there', flush=True)
+time.sleep(600)
+"""
+    flood = machine.popen(
+        "python3", "-c", code, user="mallory", path=sys.executable, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
+    )
+    assert flood.stdout.readline() == b"there\n"
+    began = time.monotonic()
+    works(machine)
+    works(machine, "root")
+    assert time.monotonic() - began < 15
+    assert b"20 programs of this user" in machine.send("x@y.test", user="mallory", check=75).stderr
+    flood.kill()
+    flood.wait()
+    machine.running.remove(flood)
+    dice = random.Random(4)
+    for _ in range(10):
+        raw(machine, dice.randbytes(dice.randrange(1, 3000)))
+        raw(
+            machine,
+            handed(b'{"v":1,"recipients":["x@y.test"],"queue_only":true}')[: dice.randrange(90)] + dice.randbytes(50) + b"Z",
+        )
+    works(machine)
+    assert b"internal error" not in machine.log.read_bytes()
+    assert machine.dmad.poll() is None
+
+
+def test_a_full_disk_and_who_fills_it(fresh):
+    fresh.spool.mkdir()
+    mounted = fresh.run("mount", "-t", "tmpfs", "-o", "size=20m", "none", "/var/spool/dma", path="/bin/mount")
+    if mounted.returncode:
+        pytest.skip(f"needs tmpfs: {mounted.stderr.decode()}")
+    fresh.start()
+    big = b"Subject: big\n\n" + (b"z" * 79 + b"\n") * 26_000  # 2 MB
+    refused = [fresh.send("-bq", "x@y.test", user="mallory", text=big, check=None) for _ in range(4)]
+    assert [ran.returncode for ran in refused] == [0, 0, 75, 75]
+    assert b"25 % of the spool" in refused[2].stderr
+    fresh.send("-bq", "x@y.test", user="bob")
+    statuses = [fresh.send("-bq", "x@y.test", user="root", text=big, check=None) for _ in range(10)]
+    assert {ran.returncode for ran in statuses} == {0, 75}
+    assert b"MINFREE" in statuses[-1].stderr
+    queued = len(fresh.queue())
+    assert queued == 3 + [ran.returncode for ran in statuses].count(0)
+    fresh.send("-bq", "x@y.test", user="bob")  # small ones find their place
+    assert len(fresh.queue()) == queued + 1
+
+
+# ---------------------------------------------------------------- making root run what is yours
+
+TRAP = "open('/tmp/{mark}', 'w').close()\n"
+
+
+@pytest.mark.parametrize("program", ["sendmail", "mailq", "newaliases", "dma-queue", "dmad", "dma-mailbox", "dma-credential"])
+def test_root_imports_nothing_of_a_users(machine, program):
+    mark = f"dma-trap-{os.getpid()}-{program}"
+    home = machine.top / "home" / "mallory"
+    places = [home, home / ".local/lib/python3.11/site-packages"]
+    for place in places:
+        place.mkdir(parents=True, exist_ok=True)
+        for name in (
+            "sitecustomize",
+            "usercustomize",
+            "os",
+            "json",
+            "pwd",
+            "socket",
+            "dma_runtime",
+            "encodings",
+            "argparse",
+            "_socket",
+        ):
+            (place / f"{name}.py").write_text(TRAP.format(mark=mark))
+    (home / "dma.conf").write_text(f"SPOOLDIR {home}/spool\nAUTHPATH {home}/auth\n")
+    names = "PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONUSERBASE PYTHONPYCACHEPREFIX PYTHONEXECUTABLE PYTHONPLATLIBDIR"
+    environment = dict.fromkeys([*names.split(), "HOME", "TMPDIR", "XDG_CONFIG_HOME"], "/home/mallory")
+    environment |= {"PYTHONINSPECT": "1", "PYTHONBREAKPOINT": "os.system", "PYTHONWARNINGS": "error::os.x"}
+    environment |= {"LC_ALL": "tr_TR.UTF-8", "PYTHON_KEYRING_BACKEND": "os.Keyring"}
+    words = {"dma-queue": ("list",), "sendmail": ("-bq", "x@y.test"), "dmad": ("--version",), "dma-mailbox": ("--version",)}
+    try:
+        machine.run(program, *words.get(program, ()), user="root", environment=environment, cwd=home, stdin=b"Subject: s\n\nx\n")
+        assert not os.path.exists(f"/tmp/{mark}")
+    finally:
+        if os.path.exists(f"/tmp/{mark}"):
+            os.unlink(f"/tmp/{mark}")
+    works(machine)
+
+
+@pytest.mark.parametrize("program", ["sendmail", "mailq", "dma-queue", "dmad"])
+@pytest.mark.parametrize("way", ["-C", "DMA_CONF"])
+def test_root_believes_no_configuration_of_a_users(machine, program, way):
+    home = machine.top / "home" / "mallory"
+    (home / "dma.conf").write_text(f"SPOOLDIR {home}/spool\nSOCKET {home}/sock\n")
+    os.chown(home / "dma.conf", MALLORY, MALLORY)
+    words = ["-C", "/home/mallory/dma.conf"] if way == "-C" else []
+    words += {"sendmail": ["x@y"], "dma-queue": ["list"]}.get(program, [])
+    environment = {"DMA_CONF": "/home/mallory/dma.conf"} if way == "DMA_CONF" else {}
+    if program == "mailq" and way == "-C":
+        return  # mailq takes no options
+    ran = machine.run(program, *words, user="root", environment=environment, stdin=b"Subject: s\n\nx\n", timeout=30)
+    assert ran.returncode == 78, ran
+    assert b"file not used" in ran.stderr
+    assert not (home / "spool").exists()
+
+
+# ---------------------------------------------------------------- as the mail account itself
+
+
+def test_dma_cannot_make_root_write_through_the_spool(fresh):
+    """Links in place of what is in the spool, and root comes by without a daemon."""
+    target = fresh.top / "etc" / "target"
+    target.mkdir(mode=0o755)
+    secret = fresh.top / "etc" / "shadow"
+    secret.write_text("root:the-hash\n")
+    secret.chmod(0o600)
+    fresh.start()
+    fresh.stop()
+    for name in ("queue", "log", "tmp"):
+        (fresh.spool / name).rename(fresh.spool / f"{name}.old")
+        os.symlink("/etc/target", fresh.spool / name)
+    for name in ("lock", "notices", "owner", "relays", "control"):
+        (fresh.spool / name).unlink(missing_ok=True)
+        os.symlink("/etc/shadow" if name in ("notices", "owner") else "/etc/target/x", fresh.spool / name)
+    for words in (("sendmail", "x@y.test"), ("sendmail", "-q"), ("mailq",), ("dma-queue", "list"), ("dma-queue", "run"),
+                  ("dma-queue", "adopt"), ("dma-queue", "show", "abc"), ("dmad",)):  # fmt: skip
+        ran = fresh.run(*words, user="root", stdin=b"Subject: s\n\nx\n", timeout=30)
+        assert b"the-hash" not in ran.stdout + ran.stderr
+    assert list(target.iterdir()) == []
+    assert secret.read_text() == "root:the-hash\n"
+    assert secret.stat().st_uid == 0
+    assert target.stat().st_uid == 0
+
+
+def test_dma_cannot_have_a_spool_elsewhere_given_to_it(fresh):
+    """Starting dmad as root gives an empty directory to dma: only the one named, and only where root alone can put it."""
+    home = fresh.top / "home" / "alice"
+    fresh.configure(CONF + "SPOOLDIR /home/alice/spool\n")
+    assert fresh.run("dmad", user="root").returncode == 78
+    assert list(home.iterdir()) == []
+    fresh.configure(CONF + "SPOOLDIR /var/spool/there\n")
+    there = fresh.top / "spool" / "there"
+    there.mkdir()
+    (there / "file").write_text("root's\n")
+    assert fresh.run("dmad", user="root").returncode == 73
+    assert there.stat().st_uid == 0
+
+
+def test_a_submission_socket_in_a_users_directory_is_not_made_by_root(fresh):
+    fresh.configure(CONF + "SOCKET /home/mallory/sock\n")
+    ran = fresh.run("dmad", user="root")
+    assert (ran.returncode, b"SOCKET not used" in ran.stderr) == (78, True)
+    fresh.configure(CONF + "SOCKET /etc/passwd\n")
+    assert fresh.run("dmad", user="root").returncode == 73
+    assert (fresh.top / "etc" / "passwd").read_text().startswith("nobody")
