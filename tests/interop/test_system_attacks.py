@@ -303,7 +303,7 @@ def test_root_believes_no_configuration_of_a_users(machine, program, way):
 
 def test_dma_cannot_make_root_write_through_the_spool(fresh):
     """Links in place of what is in the spool, and root comes by without a daemon."""
-    target = fresh.top / "etc" / "target"
+    target = fresh.top / "spool" / "target"  # on the same file system, or no link could be made
     target.mkdir(mode=0o755)
     secret = fresh.top / "etc" / "shadow"
     secret.write_text("root:the-hash\n")
@@ -312,10 +312,10 @@ def test_dma_cannot_make_root_write_through_the_spool(fresh):
     fresh.stop()
     for name in ("queue", "log", "tmp"):
         (fresh.spool / name).rename(fresh.spool / f"{name}.old")
-        os.symlink("/etc/target", fresh.spool / name)
+        os.symlink("/var/spool/target", fresh.spool / name)
     for name in ("lock", "notices", "owner", "relays", "control"):
         (fresh.spool / name).unlink(missing_ok=True)
-        os.symlink("/etc/shadow" if name in ("notices", "owner") else "/etc/target/x", fresh.spool / name)
+        os.symlink("/etc/shadow" if name in ("notices", "owner") else "/var/spool/target/x", fresh.spool / name)
     for words in (("sendmail", "x@y.test"), ("sendmail", "-q"), ("mailq",), ("dma-queue", "list"), ("dma-queue", "run"),
                   ("dma-queue", "adopt"), ("dma-queue", "show", "abc"), ("dmad",)):  # fmt: skip
         ran = fresh.run(*words, user="root", stdin=b"Subject: s\n\nx\n", timeout=30)
