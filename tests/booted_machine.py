@@ -7,8 +7,10 @@ The tree is made once and kept below the temporary directory; a machine is a cop
 loopback is its relay, and is entered with nsenter(1). Where that cannot be done here the test is skipped with the reason.
 """
 
+import atexit
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import pathlib
@@ -110,28 +112,36 @@ def wheel(folder):
     return made
 
 
+@functools.cache
+def library():
+    """Our wheel and what it needs, unpacked; made once for all machines of a run."""
+    import yaml
+
+    made = pathlib.Path(tempfile.mkdtemp(prefix="dma-library-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    made.chmod(0o755)
+    site = pathlib.Path(yaml.__file__).parent.parent
+    for name in [*LIBRARIES, "_cffi_backend*", "keyring-*.dist-info"]:
+        for found in site.glob(name):
+            copy = shutil.copytree if found.is_dir() else shutil.copy
+            copy(found, made / found.name)
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(wheel(pathlib.Path(folder))) as file:
+        file.extractall(made)
+    return made
+
+
 class BootedMachine:
     def __init__(self, folder):
         needed()
         self.tree = folder / "machine"
         self.console = folder / "console"
         subprocess.run(["cp", "-a", "--reflink=auto", str(base()), str(self.tree)], check=True, timeout=300)
-        self._install(folder)
+        self._install()
         self._container = None
         self._leader = ""
 
-    def _install(self, folder):
-        library = self.tree / "opt/dma"
-        library.mkdir()
-        import yaml
-
-        site = pathlib.Path(yaml.__file__).parent.parent
-        for name in [*LIBRARIES, *(found.name for found in site.glob("_cffi_backend*")), "keyring-*.dist-info"]:
-            for found in site.glob(name):
-                copy = shutil.copytree if found.is_dir() else shutil.copy
-                copy(found, library / found.name)
-        with zipfile.ZipFile(wheel(folder)) as file:
-            file.extractall(library)
+    def _install(self):
+        subprocess.run(["cp", "-a", str(library()), str(self.tree / "opt/dma")], check=True, timeout=120)
         program = self.tree / "usr/local/bin/dma-setup"
         program.write_text(LAUNCHER)
         program.chmod(0o755)
