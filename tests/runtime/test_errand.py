@@ -175,7 +175,8 @@ def test_files(tmp_path):
 def test_an_alias_runs_a_command(tmp_path, box):
     agent = Agent(tmp_path, conf="PIPES")
     try:
-        agent.write(agent.directory / "aliases", f'filter: "|cat > {box}/got # for a@b.test"\nnoreply: /dev/null\nbad: "|exit 69"\n')
+        lines = f'filter: "|cat > {box}/got # for a@b.test"\nnoreply: /dev/null\nbad: "|exit 69"\n'
+        agent.write(agent.directory / "aliases", lines)
         agent.send("-D", "-f", "a@x.test", "filter", "noreply")
         assert (box / "got").read_bytes().endswith(b"hello\n")
         assert agent.files() == []
