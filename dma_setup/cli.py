@@ -14,11 +14,10 @@ from dma_runtime import __version__
 from dma_runtime.errors import DmaError
 from dma_runtime.system import streams
 from dma_setup import resources
-from dma_setup.commands import doctor, importing, listing, provision, secret, show, takeback, trial
-from dma_setup.errors import DONE, FAILED, INTERRUPTED, USAGE, SetupError
+from dma_setup.commands import auto, doctor, importing, listing, provision, secret, show, takeback, trial
+from dma_setup.errors import DONE, FAILED, INTERRUPTED, SetupError
 
-VERBS = ("list", "show", "undo", "test", "doctor", "import", "secret")
-LATER = ("auto",)
+VERBS = ("list", "show", "undo", "test", "doctor", "import", "auto", "secret")
 
 
 def parser(recipe: str | None = None) -> argparse.ArgumentParser:
@@ -30,7 +29,7 @@ def parser(recipe: str | None = None) -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"dma-setup {__version__}")
     verbs = made.add_subparsers(dest="verb", metavar="RECIPE or COMMAND")
-    for module in (listing, show, trial, doctor, importing, secret, takeback):
+    for module in (listing, show, trial, doctor, importing, auto, secret, takeback):
         module.register(verbs)
     for name in resources.recipe_names() if recipe is None else [recipe]:
         if name not in VERBS:
@@ -42,8 +41,6 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     streams.prepare()
     try:
-        if words and words[0] in LATER:
-            raise SetupError(f"{words[0]} is not in this version yet", USAGE)
         recipe = words[0] if words and not words[0].startswith("-") and words[0] not in VERBS else None
         if recipe is not None:
             resources.recipe(recipe)  # says what there is

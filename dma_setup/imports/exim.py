@@ -65,8 +65,6 @@ def _password(account: Account, files: Files, found: Imported) -> None:
         # Exim looks its relay up by the name DNS gives back; Debian's own advice is to write *.domain for that.
         if login and (fnmatch.fnmatch(account.host, pattern) or account.host == pattern.removeprefix("*.") or pattern == "*"):
             account.login, account.secret = login, Secret(password) if password else None
-            if account.tls == "opportunistic":
-                account.tls = "starttls"
             return
     if text is None:
         found.note("passwd.client is not there (or cannot be read): no login is carried over")

@@ -1,0 +1,1 @@
+"""Which servers take the mail of an address: found out in parallel, believed in a fixed order, confirmed by a person."""
