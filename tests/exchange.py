@@ -12,13 +12,16 @@ owner's resolver and port are set from here: the programs themselves know only r
 import asyncio
 import re
 import socket
+import time
 
-from agent import Agent
+from agent import MESSAGE, Agent
 from mail_server import MailServer
 from name_server import NameServer
 
 from dma_runtime import config
+from dma_runtime.cmd import queue
 from dma_runtime.delivery.owner import Goal, Owner
+from dma_runtime.envelope import Envelope, Recipient
 from dma_runtime.system import net
 from dma_runtime.system.maillog import MailLog
 from dma_runtime.system.ownership import Ownership
@@ -69,8 +72,15 @@ class Exchange:
 
     # ------------------------------------------------------------
 
-    def send(self, *words, sender="me@sender.test"):
-        self.agent.send("-bq", "-f", sender, *words)
+    def send(self, *recipients, sender="me@sender.test"):
+        """Put a message into the queue."""
+        spool = Spool(str(self.agent.spool))
+        spool.prepare(own_only=False)
+        envelope = Envelope("", sender, [Recipient(address) for address in recipients], time.time())
+        envelope.queue_only = True
+        draft = spool.draft(envelope)
+        draft.write(MESSAGE)
+        draft.commit(envelope)
 
     def run(self):
         """One attempt of everything that is queued. Returns the owner."""
@@ -95,12 +105,15 @@ class Exchange:
 
     def recipients(self):
         """What the queue says of each recipient, by address; reports left out."""
-        return {one["address"]: one for row in self.agent.queue() if row["sender"] for one in row["recipients"]}
+        return {one["address"]: one for row in self._rows() if row["sender"] for one in row["recipients"]}
 
     def reports(self):
         """The text of the reports in the queue."""
-        rows = [row for row in self.agent.queue() if not row["sender"]]
+        rows = [row for row in self._rows() if not row["sender"]]
         return [(self.agent.spool / "queue" / row["id"]).read_text() for row in rows]
+
+    def _rows(self):
+        return queue.rows(Spool(str(self.agent.spool)), config.load(str(self.agent.conf)))
 
 
 class Log(MailLog):
