@@ -16,11 +16,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dma_runtime.secret import Secret
+from dma_setup import vault
 from dma_setup.question import Question, Refused
 from dma_setup.system import System
 
 TYPED = "typed"
 PLAIN = "plain"
+VAULT = "vault"
 KEYRING = "keyring"
 KINDS = ("env", "file", "command", "credential", "stdin", KEYRING)
 LARGEST = 4096
@@ -52,8 +54,8 @@ class Sources:
         if isinstance(given, Secret):  # taken over from another program, not from an answers file
             return SecretAnswer(TYPED, "", clean(question, given.reveal()))
         if isinstance(given, str):
-            if given.startswith("$ANSIBLE_VAULT"):
-                raise Refused("is encrypted by ansible-vault; decrypt it, or give a reference such as {env: NAME}")
+            if vault.is_one(given):
+                return SecretAnswer(VAULT, "", clean(question, vault.read(given, self._environ)))
             return SecretAnswer(PLAIN, "", clean(question, given))
         if not isinstance(given, dict) or len(given) != 1:
             raise Refused("must be a reference such as {env: NAME}, {file: PATH}, {command: WORDS} or {stdin: true}")

@@ -1,7 +1,8 @@
 """YAML read strictly: every value knows its line, and what YAML likes to guess is refused.
 
 Refused with file:line: duplicate keys, keys that are not text, `yes`/`no`/`on`/`off` (write `true`, `false` or quotes),
-numbers with a leading zero or a colon (`0640`, `10:30`: YAML reads them in other bases), dates, aliases and tags.
+numbers with a leading zero or a colon (`0640`, `10:30`: YAML reads them in other bases), dates, aliases and tags
+(but `!vault`, which is text).
 `Data` is the plain value; `Data.at(key, ...)` gives the line of a value inside it, for the errors of whoever checks it.
 """
 
@@ -15,6 +16,7 @@ import yaml
 from dma_setup.errors import FileProblem
 
 DEEPEST = 20
+VAULT = "!vault"  # the one tag that is understood: an encrypted text, which stays one
 
 _GUESSED_FLAG = re.compile(r"^(?:y|n|yes|no|on|off)$", re.IGNORECASE)
 _GUESSED_NUMBER = re.compile(r"^[-+]?(?:0[0-9_]+|[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?)$")
@@ -93,6 +95,8 @@ class _Reader:
     def _scalar(self, node: yaml.Node, line: int) -> Any:
         kind = node.tag.removeprefix("tag:yaml.org,2002:")
         text = str(node.value)
+        if kind == VAULT and text.lstrip().startswith("$ANSIBLE_VAULT;"):
+            return text
         if kind == "bool" and _GUESSED_FLAG.match(text):
             says = f"`{text}' means true or false to YAML; write true or false, or put it in quotes"
             raise FileProblem(self._path, line, says)

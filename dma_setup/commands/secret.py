@@ -1,4 +1,4 @@
-"""`dma-setup secret set|check|remove`: the password alone, without touching the rest.
+"""`dma-setup secret set|rotate|check|remove`: the password alone, without touching the rest.
 
 `set` asks at a terminal; otherwise the first line of standard input is the password. It is tried at the relay first.
 """
@@ -26,14 +26,16 @@ from dma_setup.verbs.secret import IN_FILE
 
 def register(verbs: Any) -> None:
     parser = verbs.add_parser("secret", help="set, check or remove the password alone")
-    inner = parser.add_subparsers(dest="what", metavar="set|check|remove", required=True)
+    inner = parser.add_subparsers(dest="what", metavar="set|rotate|check|remove", required=True)
     for name, run, says in (
         ("set", _set, "store a new password; asked for, or the first line of standard input"),
+        ("rotate", _rotate, "replace the password where it is kept now; the old one stays in use until the new one signs in"),
         ("check", _check, "read the password as delivery does, and sign in with it"),
         ("remove", _remove, "take the stored password away"),
     ):
         verb = inner.add_parser(name, help=says)
-        verb.add_argument("--no-verify", action="store_false", dest="verify", help="do not sign in at the relay")
+        if name != "rotate":
+            verb.add_argument("--no-verify", action="store_false", dest="verify", help="do not sign in at the relay")
         if name == "set":
             verb.add_argument("--keyring", choices=(*NAMES, IN_FILE), help="keep it there from now on")
         modes.options(verb)
@@ -61,12 +63,18 @@ def _door(run: Callable[[Here], int], words: str) -> Callable[[argparse.Namespac
 
 
 def _set(here: Here) -> int:
+    found = here.found
+    password.signed_on(found)
+    new = _new(found, here.report)
+    if here.options.verify and here.place.is_live:
+        _try(found, new, here.report)
+    return _store(here, new)
+
+
+def _store(here: Here, new: Secret) -> int:
     found, report = here.found, here.report
     relay = password.signed_on(found)
-    new = _new(found, report)
-    if here.options.verify and here.place.is_live:
-        _try(found, new, report)
-    applied = password.change(here.place, here.system, found, new, here.options.keyring or "")
+    applied = password.change(here.place, here.system, found, new, getattr(here.options, "keyring", None) or "")
     for change in applied.made:
         report.ok(f"{change.subject}: {change.says}")
     if not applied.made:
@@ -78,6 +86,23 @@ def _set(here: Here) -> int:
         report.ok("the queue's owner reads it again; held mail goes out now")
     report.line(f"Mail to {relay.host} is signed in as {relay.login} with the new password.")
     return DONE
+
+
+def _rotate(here: Here) -> int:
+    """As `set`, but only another password than the stored one is taken, and never without having signed in with it."""
+    found = here.found
+    password.signed_on(found)
+    try:
+        old: Secret | None = password.check(found, here.place)
+    except SetupError as problem:
+        here.report.warn(f"the password in use cannot be read: {problem.text}")
+        old = None
+    new = _new(found, here.report)
+    if new == old:
+        raise SetupError("that is the password in use already; nothing was changed")
+    if here.place.is_live:
+        _try(found, new, here.report)
+    return _store(here, new)
 
 
 def _new(found: Present, report: Report) -> Secret:
