@@ -254,7 +254,17 @@ class Spool:
     def _open(self, id: str) -> int:
         if not is_id(id):
             raise FileNotFoundError(errno.ENOENT, "No such message", id)
-        return self.fs.open(f"{self.queue}/{id}", os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            # A FIFO of that name must not make anybody wait for its other end.
+            fd = self.fs.open(f"{self.queue}/{id}", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise BrokenMessage("it is a link") from None
+            raise
+        if self.fs.fstat(fd).st_mode & 0o170000 != 0o100000:
+            self.fs.close(fd)
+            raise BrokenMessage("it is not a file")
+        return fd
 
     def _envelope(self, fd: int, id: str, data: bytes, known: Envelope | None = None) -> tuple[Envelope, int]:
         """(envelope, offset of the message). `data`: what the file begins with."""

@@ -221,7 +221,7 @@ def test_links_are_not_followed(spool, tmp_path):
     put(spool, id="real")
     os.rename(f"{spool.queue}/real", tmp_path / "real")
     os.symlink(tmp_path / "real", f"{spool.queue}/real")
-    with pytest.raises(OSError, match="symbolic links"):
+    with pytest.raises(BrokenMessage, match="a link"):
         spool.read("real")
 
 
@@ -348,3 +348,14 @@ def test_no_permission_is_73(tmp_path):
     with pytest.raises(CannotSpool) as caught:
         Spool(str(tmp_path / "spool")).prepare(own_only=True)
     assert caught.value.status == 73
+
+
+@pytest.mark.parametrize("make", [lambda path: os.symlink("/etc/passwd", path), os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_damaged_and_holds_nobody_up(tmp_path, make):
+    spool = Spool(str(tmp_path / "spool"))
+    spool.prepare(own_only=False)
+    make(spool.queue + "/01m8328r84cjj4vr5j")
+    with pytest.raises(BrokenMessage):
+        spool.read("01m8328r84cjj4vr5j")
+    with pytest.raises(BrokenMessage):
+        spool.open("01m8328r84cjj4vr5j").close()
