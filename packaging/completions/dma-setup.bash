@@ -5,13 +5,17 @@
 #    source ~/.local/share/bash_completion/dma-setup
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_dma_setup_secret_subparsers=(set check remove)
-_shtab_dma_setup_subparsers=(list show test secret undo)
+_shtab_dma_setup_secret_subparsers=(set rotate check remove)
+_shtab_dma_setup_subparsers=(list show test doctor import auto secret undo)
 
 _shtab_dma_setup_list_option_strings=(-h --help --json --schema)
 _shtab_dma_setup_show_option_strings=(-h --help)
 _shtab_dma_setup_test_option_strings=(-h --help --json --user --system --root)
+_shtab_dma_setup_doctor_option_strings=(-h --help --offline --json --user --system --root)
+_shtab_dma_setup_import_option_strings=(-h --help --from --set --check --diff --json --yes --no-verify --no-test --user --system --root)
+_shtab_dma_setup_auto_option_strings=(-h --help --no-ispdb --trust --answers --set --check --diff --json --yes --no-verify --no-test --user --system --root)
 _shtab_dma_setup_secret_set_option_strings=(-h --help --no-verify --keyring --user --system --root)
+_shtab_dma_setup_secret_rotate_option_strings=(-h --help --user --system --root)
 _shtab_dma_setup_secret_check_option_strings=(-h --help --no-verify --user --system --root)
 _shtab_dma_setup_secret_remove_option_strings=(-h --help --no-verify --user --system --root)
 _shtab_dma_setup_secret_option_strings=(-h --help)
@@ -20,9 +24,10 @@ _shtab_dma_setup_option_strings=(-h --help --version)
 
 
 
+_shtab_dma_setup_import___from_choices=(msmtp ssmtp nullmailer esmtp postfix exim dma)
 _shtab_dma_setup_secret_set___keyring_choices=(secret-service kwallet pass systemd-creds file)
-_shtab_dma_setup_secret_pos_0_choices=(set check remove)
-_shtab_dma_setup_pos_0_choices=(list show test secret undo)
+_shtab_dma_setup_secret_pos_0_choices=(set rotate check remove)
+_shtab_dma_setup_pos_0_choices=(list show test doctor import auto secret undo)
 
 _shtab_dma_setup_list__h_nargs=0
 _shtab_dma_setup_list___help_nargs=0
@@ -35,11 +40,43 @@ _shtab_dma_setup_test___help_nargs=0
 _shtab_dma_setup_test___json_nargs=0
 _shtab_dma_setup_test___user_nargs=0
 _shtab_dma_setup_test___system_nargs=0
+_shtab_dma_setup_doctor__h_nargs=0
+_shtab_dma_setup_doctor___help_nargs=0
+_shtab_dma_setup_doctor___offline_nargs=0
+_shtab_dma_setup_doctor___json_nargs=0
+_shtab_dma_setup_doctor___user_nargs=0
+_shtab_dma_setup_doctor___system_nargs=0
+_shtab_dma_setup_import_pos_0_nargs=+
+_shtab_dma_setup_import__h_nargs=0
+_shtab_dma_setup_import___help_nargs=0
+_shtab_dma_setup_import___check_nargs=0
+_shtab_dma_setup_import___diff_nargs=0
+_shtab_dma_setup_import___json_nargs=0
+_shtab_dma_setup_import___yes_nargs=0
+_shtab_dma_setup_import___no_verify_nargs=0
+_shtab_dma_setup_import___no_test_nargs=0
+_shtab_dma_setup_import___user_nargs=0
+_shtab_dma_setup_import___system_nargs=0
+_shtab_dma_setup_auto__h_nargs=0
+_shtab_dma_setup_auto___help_nargs=0
+_shtab_dma_setup_auto___no_ispdb_nargs=0
+_shtab_dma_setup_auto___check_nargs=0
+_shtab_dma_setup_auto___diff_nargs=0
+_shtab_dma_setup_auto___json_nargs=0
+_shtab_dma_setup_auto___yes_nargs=0
+_shtab_dma_setup_auto___no_verify_nargs=0
+_shtab_dma_setup_auto___no_test_nargs=0
+_shtab_dma_setup_auto___user_nargs=0
+_shtab_dma_setup_auto___system_nargs=0
 _shtab_dma_setup_secret_set__h_nargs=0
 _shtab_dma_setup_secret_set___help_nargs=0
 _shtab_dma_setup_secret_set___no_verify_nargs=0
 _shtab_dma_setup_secret_set___user_nargs=0
 _shtab_dma_setup_secret_set___system_nargs=0
+_shtab_dma_setup_secret_rotate__h_nargs=0
+_shtab_dma_setup_secret_rotate___help_nargs=0
+_shtab_dma_setup_secret_rotate___user_nargs=0
+_shtab_dma_setup_secret_rotate___system_nargs=0
 _shtab_dma_setup_secret_check__h_nargs=0
 _shtab_dma_setup_secret_check___help_nargs=0
 _shtab_dma_setup_secret_check___no_verify_nargs=0
