@@ -22,7 +22,7 @@ from dma_runtime import __version__
 from dma_runtime.cmd.caller import check_trust
 from dma_runtime.cmd.usage import Parser
 from dma_runtime.config import Config, find
-from dma_runtime.delivery.owner import Goal
+from dma_runtime.delivery.runs import Goal
 from dma_runtime.delivery.tenure import hold, request
 from dma_runtime.errors import EX_TEMPFAIL, DmaError
 from dma_runtime.policy.helo import greeting

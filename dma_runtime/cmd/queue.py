@@ -1,4 +1,4 @@
-"""dma-queue(8): the operator's view of the queue. Also mailq(1), whose text is C dma's byte for byte.
+"""dma-queue(8): the operator's view of the queue.
 
 Exit status: 0 done; 1 a verb did not apply, or `list --check` found trouble; 64 usage; 75 and others as sysexits.
 A configuration with a bad value does not stop a listing: the problem is said on standard error.
@@ -157,25 +157,6 @@ def _read_rows(spool: Spool, config: Config) -> list[listing.Row]:
         except FileNotFoundError:
             continue  # delivered since
     return found
-
-
-def mailq(config: Config) -> int:
-    """Print `listing.mailq` of everything queued."""
-    notice.say(config.SPOOLDIR, "mailq", clock.now().wall)
-    try:
-        text = listing.mailq(rows(Spool(config.SPOOLDIR), config))
-    except OSError as error:
-        raise spool_trouble(error, config) from None
-    streams.prepare()
-    try:
-        sys.stdout.buffer.write(text)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        streams.silence()
-        raise DmaError(f"standard output: {error.strerror}", EX_IOERR) from None
-    streams.settle()
-    return 0
 
 
 def _list(spool: Spool, config: Config, options: argparse.Namespace) -> int:

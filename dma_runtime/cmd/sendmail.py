@@ -156,7 +156,7 @@ def show_queue(caller: Caller) -> int:
         from dma_runtime.cmd.handover import question
 
         return question(caller, request.LIST)
-    from dma_runtime.cmd.queue import mailq
+    from dma_runtime.cmd.mailq import mailq
 
     return mailq(caller.config)
 

@@ -68,19 +68,6 @@ def row(
     }  # fmt: skip
 
 
-def mailq(rows: list[Row]) -> bytes:
-    """C dma's listing (dma.c:416-437), byte for byte: one block for each recipient still due."""
-    out = []
-    for found in rows:
-        recipients = found["recipients"]
-        assert isinstance(recipients, list)
-        for recipient in recipients:
-            if recipient["state"] != "delivered":
-                block = f"ID\t: {found['id']}\nFrom\t: {found['sender']}\nTo\t: {recipient['address']}\n"
-                out.append(block.encode("utf-8", "surrogateescape"))
-    return b"--\n".join(out) or b"Mail queue is empty\n"
-
-
 def broken_row(id: str, problem: str) -> Row:
     """A message whose file cannot be trusted."""
     return {

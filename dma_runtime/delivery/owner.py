@@ -17,11 +17,12 @@ import asyncio
 import signal
 
 from dma_runtime.config import Config
-from dma_runtime.delivery import bounce, listing
+from dma_runtime.delivery import bounce, listing, plainlist
 from dma_runtime.delivery.control import Control
-from dma_runtime.delivery.queue import Item, Queue
+from dma_runtime.delivery.queue import Queue
 from dma_runtime.delivery.record import Recorder
 from dma_runtime.delivery.rounds import Rounds
+from dma_runtime.delivery.runs import Goal, Runs, Waiter
 from dma_runtime.delivery.settings import Settings
 from dma_runtime.delivery.watch import Watch
 from dma_runtime.errors import BrokenMessage, CannotSpool
@@ -35,7 +36,7 @@ from dma_runtime.system.spool import Spool
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Protocol
 
     class Attendant(Protocol):
@@ -48,47 +49,10 @@ if TYPE_CHECKING:
 
 
 SLICE = 60.0  # seconds; the longest sleep
+LOADING = 0.005  # seconds of reading the spool between two turns of everything else
 ASK_C_DMA = 300.0  # seconds until a message that a process of C dma holds is asked for again
 GRACE = 25.0  # seconds for what is under way when we are told to stop
 ROUNDS_WITHOUT_NETWORK = 3  # then an owner that is not resident gives the spool up
-
-
-class Goal:
-    """What this owner is there for.
-
-    resident: stay until told to stop. run: attempt everything at once when it starts. ids: only those of it, None for all.
-    due_only: with `run`, what is due and what was only queued. once: leave when that is done, whatever still waits."""
-
-    __slots__ = ("due_only", "ids", "once", "resident", "run")
-
-    def __init__(
-        self,
-        *,
-        resident: bool = False,
-        run: bool = False,
-        ids: list[str] | None = None,
-        due_only: bool = False,
-        once: bool = False,
-    ) -> None:
-        self.resident = resident
-        self.run = run
-        self.ids = ids
-        self.due_only = due_only
-        self.once = once
-
-
-class _Waiter:
-    """Somebody waits until each of `ids` had one attempt."""
-
-    def __init__(self, ids: set[str]) -> None:
-        self.ids = ids
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.had("")
-
-    def had(self, id: str) -> None:
-        self.ids.discard(id)
-        if not self.ids and not self.done.done():
-            self.done.set_result(None)
 
 
 class Owner:
@@ -127,7 +91,7 @@ class Owner:
             self.secrets,
             self.recorder,
             helo=helo,
-            had=self._had,
+            had=lambda one: self._runs.had(one),
             wake=self._ring,
             trace=trace,
         )
@@ -135,11 +99,12 @@ class Owner:
         self._looked_at_age = self._looked_for_old = float("-inf")
         self._old_left = False  # C dma had something that could not be taken over
         self._bell = asyncio.Event()
-        self._waiters: list[_Waiter] = []
+        self._runs = Runs(self.queue)
         self.stopping = False  # told to stop
         self._leaving = False  # what is rung from now on is left to the last look of `tenure.hold`
         self.resident = False
         self.foreign = False  # the spool belongs to another machine
+        self._noted: set[str] = set()  # damaged messages that the log knows of
 
     # ------------------------------------------------------------ the loop
 
@@ -156,8 +121,7 @@ class Owner:
         try:
             self.ledger.sweep()
             self._take_over()
-            self.queue.load()
-            self._note_broken()
+            self.queue.begin()
             self.foreign = not self.ownership.machine_matches()
             if self.foreign:
                 self.rounds.raise_notice(telling.of_foreign_spool(clock.now().wall))
@@ -165,6 +129,7 @@ class Owner:
             for attendant in self._attendants:
                 attendant.begin(self)
             while not self.stopping:
+                self._read(LOADING)
                 self._look_around()
                 if goal.once and self._finished(goal, waiter):
                     break  # what came in meanwhile is not ours to begin
@@ -184,26 +149,31 @@ class Owner:
 
     async def answer_once(self, request: dict[str, object]) -> dict[str, object]:
         """Answer one request without serving the queue (`delivery.tenure.request`)."""
-        self.queue.load()
+        self._load()
         answer = await self._answer(request)
         await self._settle()
         return answer or {}
 
-    def _finished(self, goal: Goal, waiter: _Waiter | None) -> bool:
+    def _finished(self, goal: Goal, waiter: Waiter | None) -> bool:
         if goal.resident:
             return False
         if self.foreign or any(attendant.busy for attendant in self._attendants):
             return self.foreign
+        if self.queue.loading:
+            return False
         if goal.once:
             return waiter is None or (waiter.done.done() and not self.recorder.busy)
         if self.rounds.without_network >= ROUNDS_WITHOUT_NETWORK and not self.rounds.busy:
             self.log.info("no network; the queue is left until somebody runs it")
             return True
-        idle = not self.rounds.busy and not self.recorder.pending and not self._waiters
+        idle = not self.rounds.busy and not self.recorder.pending and not self._runs
         return idle and self.queue.next_due() is None
 
     async def _sleep(self) -> None:
-        """Until the bell rings, an item is due, or a slice is over."""
+        """Until the bell rings, an item is due, or a slice is over. Always lets the sessions have their turn."""
+        if self.queue.loading:
+            await asyncio.sleep(0)
+            return
         due = self.queue.next_due()
         wait = SLICE if due is None else min(SLICE, max(0.0, due - clock.now().wall))
         try:
@@ -227,7 +197,7 @@ class Owner:
             self.rounds.look_at_age()
         if self._old_left and moment.awake - self._looked_for_old > ASK_C_DMA:
             self._take_over()
-            self.queue.load()
+            self.queue.begin()
         if self.settings.refresh():
             self.secrets.clear()
             self._wake_deferred()
@@ -235,7 +205,7 @@ class Owner:
     def _look_for_unannounced(self) -> None:
         """A submitter may have been killed between the link and the ring, or found our backlog full."""
         try:
-            self.queue.load()
+            self.queue.begin()
         except OSError as error:
             self.log.warning(f"can not list the queue: {error.strerror or error}")
 
@@ -288,37 +258,32 @@ class Owner:
         for problem in found.problems:
             self.log.warning(f"left by C dma and not taken over: {problem}")
 
+    def _read(self, seconds: float) -> None:
+        """Go on taking in what the spool holds."""
+        if self.queue.loading:
+            self._runs.read(self.queue.read(seconds), clock.now().wall)
+            if not self.queue.loading:
+                self._note_broken()
+
+    def _load(self) -> None:
+        """Know everything that is in the spool now. Raises OSError."""
+        self.queue.begin()
+        self._read(float("inf"))
+
     def _note_broken(self) -> None:
         for id, problem in self.queue.broken.items():
-            self.log.write(3, f"damaged message kept as failed: {problem}", id)
+            if id not in self._noted:
+                self._noted.add(id)
+                self.log.write(3, f"damaged message kept as failed: {problem}", id)
 
     # ------------------------------------------------------------ runs
 
-    def _run(self, goal: Goal) -> _Waiter:
+    def _run(self, goal: Goal) -> Waiter:
         """Attempt messages now."""
-        now = clock.now().wall
         if not goal.due_only:
             self.rounds.try_all()
-        wanted: Iterable[Item]
-        if goal.ids is None:
-            wanted = list(self.queue.items.values())
-        else:
-            wanted = [item for id in goal.ids if (item := self.queue.items.get(id)) is not None]
-        ids = set()
-        for item in wanted:
-            if goal.due_only and not (item.due is None or item.due <= now):
-                continue
-            if item.round is not None or self.queue.wake(item, now):
-                ids.add(item.id)
-        waiter = _Waiter(ids)
-        self._waiters.append(waiter)
         self._ring()
-        return waiter
-
-    def _had(self, id: str) -> None:
-        for waiter in self._waiters:
-            waiter.had(id)
-        self._waiters = [waiter for waiter in self._waiters if not waiter.done.done()]
+        return self._runs.begin(goal, clock.now().wall)
 
     def take_in(self, id: str) -> None:
         """A message was spooled."""
@@ -327,7 +292,8 @@ class Owner:
 
     def attempt(self, ids: list[str] | None) -> asyncio.Future[None]:
         """Attempt these messages, or all, now; done when each had its attempt."""
-        self.queue.load()
+        if ids is None:
+            self.queue.begin()
         done = self._run(Goal(run=True, ids=ids)).done
         if self.foreign and not done.done():
             done.set_result(None)  # nothing is attempted until it is adopted
@@ -348,9 +314,10 @@ class Owner:
                 self._stop()
                 return {"ok": True}
             case {"do": "run", **rest}:
-                self.queue.load()
                 ids = rest.get("ids")
                 chosen = [str(one) for one in ids] if isinstance(ids, list) else None
+                if chosen is None:
+                    self.queue.begin()
                 waiter = self._run(Goal(run=True, ids=chosen, due_only=bool(rest.get("due"))))
                 if rest.get("wait"):
                     await waiter.done
@@ -358,6 +325,8 @@ class Owner:
                 return {"done": True}
             case {"do": "list"}:
                 return {"items": self.rows()}
+            case {"do": "mailq"}:
+                return {"text": self.mailq()}
             case {"do": "reload"}:
                 self._reload()
                 return {"ok": True}
@@ -367,11 +336,20 @@ class Owner:
 
     def rows(self) -> list[listing.Row]:
         """The queue as it is shown."""
+        self._load()
         now = clock.now().wall
         config = self.settings.config
         down, relay_map = self.rounds.relays, self.settings.relays
         rows = [listing.row(i.envelope, i.state, config, down, now, relay_map) for i in self.queue.items.values()]
         return rows + [listing.broken_row(*broken) for broken in self.queue.broken.items()]
+
+    def mailq(self, uid: int | None = None) -> str:
+        """mailq's text, of one user's messages or of all."""
+        self._load()
+        shown = sorted(
+            (item for item in self.queue.items.values() if uid in (None, item.envelope.uid)), key=lambda item: item.id
+        )
+        return plainlist.text(plainlist.blocks(item.envelope, item.state) for item in shown)
 
     async def _change(self, verb: str, id: str) -> dict[str, object]:
         """One of the operator's verbs on one message."""
@@ -383,8 +361,7 @@ class Owner:
 
     def _changed(self, verb: str, id: str) -> dict[str, object]:
         """The same, when nothing is being written; it does not let anything begin meanwhile. Raises OSError, BrokenMessage."""
-        self.queue.load()
-        item = self.queue.items.get(id)
+        item = self.queue.items.get(id) or self.queue.add(id)
         if item is None and id not in self.queue.broken:
             return {"error": "no such message"}
         if item is not None and item.round is not None:
@@ -395,7 +372,7 @@ class Owner:
             if item is not None:
                 self.queue.forget(item)
             self.log.info("removed by the operator", id)
-            self._had(id)
+            self._runs.had(id)
             self._ring()
             return {"ok": True}
         if item is None:
@@ -411,6 +388,6 @@ class Owner:
         if verb == "retry":
             self._run(Goal(run=True, ids=[id]))
         else:
-            self._had(id)  # whoever waited for its attempt waits for nothing now
+            self._runs.had(id)  # whoever waited for its attempt waits for nothing now
         self._ring()
         return {"ok": True}

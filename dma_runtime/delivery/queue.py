@@ -2,6 +2,8 @@
 
 Rules:
 - Holds per message what scheduling needs: envelope and state. Bodies are never read here.
+- The spool is read piece by piece (`begin`, `read`): a queue of 50,000 does not keep the first message, or a fresh one,
+  waiting until all are known.
 - A heap of (due, accepted, id); an entry is stale when the item's `due` has moved on, and is then passed over.
 - A fresh message is due at once and sorts before the deferred ones that became due meanwhile only by time.
 - A message that was only queued (-bq) is due when somebody runs the queue, not by itself.
@@ -11,6 +13,8 @@ Rules:
 from __future__ import annotations
 
 import heapq
+import time
+from collections import deque
 
 from dma_runtime.envelope import Envelope
 from dma_runtime.errors import BrokenMessage
@@ -66,10 +70,38 @@ class Queue:
         self.items: dict[str, Item] = {}
         self.broken: dict[str, str] = {}  # id -> what is wrong with it
         self._heap: list[tuple[float, float, str]] = []
+        self._unread: deque[str] = deque()
+
+    def __len__(self) -> int:
+        return len(self.items) + len(self._unread)
+
+    @property
+    def loading(self) -> bool:
+        """Whether `begin` saw messages that `read` has not come to."""
+        return bool(self._unread)
+
+    def begin(self) -> None:
+        """See what is in the spool; `read` takes it in. Raises OSError."""
+        known = self.items.keys() | self.broken.keys()
+        self._unread = deque(id for id in self.spool.ids() if id not in known)
+
+    def read(self, seconds: float) -> list[Item]:
+        """Take in what was seen, oldest first, for about so long; returns the items that were not known."""
+        until = time.monotonic() + seconds
+        found = []
+        while self._unread:
+            item = self.add(self._unread.popleft())
+            if item is not None:
+                found.append(item)
+            if time.monotonic() >= until:
+                break
+        return found
+
 
     def load(self) -> list[Item]:
-        """Take in every message of the spool that is not known yet; returns those."""
-        return [item for one in self.spool.ids() if (item := self.add(one)) is not None]
+        """Take in all that is in the spool now. Raises OSError."""
+        self.begin()
+        return self.read(float("inf"))
 
     def add(self, id: str) -> Item | None:
         """Take in one message; None when it is known, gone or damaged."""

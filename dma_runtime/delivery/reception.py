@@ -26,7 +26,7 @@ import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 from dma_runtime import frames, request
-from dma_runtime.delivery import listing
+from dma_runtime.delivery import listing, plainlist
 from dma_runtime.errors import EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_UNAVAILABLE, DmaError
 from dma_runtime.policy import telling
 from dma_runtime.policy.limits import MESSAGE, QUESTION, RUN, Limits
@@ -395,7 +395,11 @@ class Reception:
 
     async def _list(self, client: Client, asked: Request) -> bytes:  # noqa: ARG002 the same shape as the others
         await self._lines(client, self._standing(client))
-        return await self._output(client, listing.mailq(self._rows(client)))
+        if client.uid == self._nobody and not self._all_seeing(client):
+            text = plainlist.text([])
+        else:
+            text = self._owner.mailq(None if self._all_seeing(client) else client.uid)
+        return await self._output(client, text.encode("utf-8", "surrogateescape"))
 
     async def _lines(self, client: Client, lines: list[str]) -> None:
         for line in lines:

@@ -24,7 +24,7 @@ class Supervision:
         self._supervisor = supervisor
 
     def begin(self, owner: Owner) -> None:
-        waiting = len(owner.queue.items)
+        waiting = len(owner.queue)
         self._supervisor.say(f"READY=1\nSTATUS={waiting} message{'s' if waiting != 1 else ''} queued")
         if self._supervisor.beat:
             self._beat()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 
 from dma_runtime.config import Config
-from dma_runtime.delivery.owner import Goal, Owner
+from dma_runtime.delivery.owner import Owner
+from dma_runtime.delivery.runs import Goal
 from dma_runtime.system.maillog import MailLog
 from dma_runtime.system.ownership import Ownership, ask
 from dma_runtime.system.spool import Spool

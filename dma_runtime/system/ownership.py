@@ -175,11 +175,11 @@ def ask(spool: Spool, question: dict[str, object], timeout: float) -> dict[str, 
     except (FileNotFoundError, ConnectionError, BlockingIOError):
         time.sleep(_PAUSE)  # who holds the lock may be about to listen: the caller tries both again
         return None
-    answer = b""
+    answer = bytearray()
     try:
         caller.sendall(json.dumps(question).encode("ascii") + b"\n")
         while not answer.endswith(b"\n"):
-            more = caller.recv(65536)
+            more = caller.recv(1 << 20)
             if not more or len(answer) > _ANSWER_LIMIT:
                 return None
             answer += more

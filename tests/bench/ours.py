@@ -10,17 +10,13 @@ import time
 
 import jinja2
 
-from dma_runtime.envelope import Envelope, Recipient
-from dma_runtime.system.fs import FileSystem
+from dma_runtime.envelope import Envelope, Recipient, encode, reserved
 from dma_runtime.system.spool import Spool, new_id
 from tests.bench import place
 
 
-class Unsynced(FileSystem):
-    """To fill a queue that is measured later."""
-
-    def fsync(self, fd):
-        pass
+def _private(path, flags):
+    return os.open(path, flags, 0o600)
 
 
 class Ours:
@@ -69,19 +65,22 @@ class Ours:
         self.configuration.write_text("\n".join(lines) + "\n")
 
     def fill(self, count, size):
-        spool = Spool(str(self.spool), Unsynced())
+        """The files that submissions leave behind, written without their syncs."""
+        spool = Spool(str(self.spool))
         spool.prepare(own_only=False)
         text = place.text(size)
         for _ in range(count):
             now = time.time()
             envelope = Envelope(new_id(now, os.urandom), "bench@bench.test", [Recipient("u@sink.test")], now)
             envelope.header_end = text.index(b"\n\n") + 1
+            envelope.size = len(text)
+            envelope.longest_line = 77
             envelope.message_id = "<1@bench.test>"
             envelope.login = "bench"
             envelope.queue_only = True
-            draft = spool.draft(envelope)
-            draft.write(text)
-            draft.commit(envelope)
+            line = encode(envelope, reserved(envelope))
+            with open(f"{spool.queue}/{envelope.id}", "wb", opener=_private) as file:
+                file.write(line + text)
 
     def ready(self):
         """Just before the clock starts."""

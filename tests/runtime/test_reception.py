@@ -10,7 +10,7 @@ import time
 import pytest
 
 from dma_runtime import config, frames, request
-from dma_runtime.delivery import reception
+from dma_runtime.delivery import plainlist, reception
 from dma_runtime.delivery.reception import Reception
 from dma_runtime.envelope import Envelope, Recipient
 from dma_runtime.errors import DataError
@@ -76,6 +76,10 @@ class Owner:
         return [
             {"id": i.envelope.id, "uid": i.envelope.uid, "sender": "s@x", "recipients": recipients} for i in self.items.values()
         ]
+
+    def mailq(self, uid=None):
+        mine = [item.envelope for item in self.items.values() if uid in (None, item.envelope.uid)]
+        return plainlist.text(plainlist.block(one.id, one.sender, "r@x") for one in mine)
 
     def attempt(self, ids):
         self.tried = asyncio.get_running_loop().create_future()

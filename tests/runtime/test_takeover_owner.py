@@ -90,7 +90,7 @@ def test_what_a_living_c_dma_holds_is_asked_for_again(tmp_path, monkeypatch):
     assert spool.ids() == []  # not yet time
     owner._looked_for_old -= ASK_C_DMA + 1
     owner._look_around()
-    assert len(owner.queue.items) == 1
+    assert len(owner.queue) == 1
     owner._looked_for_old -= ASK_C_DMA + 1
     lines = len(log.lines)
     owner._look_around()
