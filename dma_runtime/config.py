@@ -379,11 +379,15 @@ def parse(text: str, source: str) -> Config:
             config.warnings.append(f"{source}:{number}: unknown key {_shown(name)} ignored{hint}")
             continue
         try:
-            config.values[name] = declared.parse(value)
+            parsed = declared.parse(value)
         except BadValue as bad:
             what = f"{name} {bad}" + (f", not `{_shown(value)}'" if value else "")
             config.problems.append(ConfigError(source, number, what))
             continue
+        if config.values.get(name, parsed) != parsed:
+            before = config.lines[name]
+            config.warnings.append(f"{source}:{number}: {name} counts as it stands here; line {before} says something else")
+        config.values[name] = parsed
         config.lines[name] = number
         if declared.later:
             config.warnings.append(f"{source}:{number}: {name} is understood but has no effect in this version yet")

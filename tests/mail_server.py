@@ -73,17 +73,18 @@ class Certificate:
 
 class MailServer:
     """`tls`: "" (none), "starttls" or "implicit". `users`: login -> password. `dsn`: it offers DSN, and takes its parameters
-    without doing anything about them; `commands` shows them."""
+    without doing anything about them; `commands` shows them. `without`: mechanisms of AUTH it does not offer."""
 
     host = "127.0.0.1"
 
-    def __init__(self, *, tls="", users=None, certificate=None, size=33554432, name="mail.example.org", dsn=False):
+    def __init__(self, *, tls="", users=None, certificate=None, size=33554432, name="mail.example.org", dsn=False, without=()):
         assert tls in ("", "starttls", "implicit")
         self.tls = tls
         self.users = users
         self.size = size
         self.name = name
         self.dsn = dsn
+        self.without = without
         self.certificate = certificate or (Certificate() if tls else None)
         self.messages = []
         self.commands = []  # (connection number, verb, argument); of AUTH only the mechanism
@@ -223,7 +224,7 @@ class Conversation(SMTP):
             tls_context=server.certificate.context if server.tls == "starttls" else None,
             require_starttls=server.tls == "starttls",
             auth_required=server.users is not None,
-            auth_exclude_mechanism=() if server.users is not None else ("LOGIN", "PLAIN"),
+            auth_exclude_mechanism=server.without if server.users is not None else ("LOGIN", "PLAIN"),
             authenticator=server.authenticate,
         )
         self._auth_require_tls = server.tls == "starttls"  # elsewhere there is TLS from the first byte, or none is wanted

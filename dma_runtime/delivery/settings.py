@@ -86,6 +86,10 @@ class Settings:
             self.auth_problem = f"can not open auth file `{path}': {error.strerror}"
         for problem in self.logins.problems:
             self.log.warning(problem.text)
+        host = self.config.SMARTHOST
+        if host is not None and self.logins.logins and self.logins.find(host.name, host.port or self.config.PORT) is None:
+            known = ", ".join(sorted({login.host for login in self.logins.logins}))
+            self.log.warning(f"{path} has no login for SMARTHOST {host}, only for {known}: mail goes there without signing in")
 
     def _read_relays(self) -> None:
         path = self.config.RELAYMAP

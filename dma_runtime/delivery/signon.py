@@ -199,6 +199,8 @@ async def converse(line: Line, target: Target, helo: str, peer: str, want_tls: b
         hint = ""
         if mute and broken.verb is command.GREETING:
             hint = "Port 465 expects TLS from the start: SECURETRANSFER without STARTTLS."
+        elif broken.verb is command.GREETING and not handshake.encrypted and "silent" in str(broken):
+            hint = f"If port {target.port} expects TLS from the start: SECURETRANSFER without STARTTLS."
         if line.failed_reply is not None and line.failed_reply.code == 421:
             raise Refused(verdict.judge(broken.verb.stage, line.failed_reply, relay=peer)) from None
         raise Refused(verdict.fault(broken.verb.stage, str(broken), relay=peer, hint=hint)) from None
