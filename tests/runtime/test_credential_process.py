@@ -59,6 +59,7 @@ def test_the_credential_asked_for_is_printed_and_nothing_else(place):
 def test_nothing_is_printed_for_anything_else(place, asked):
     (place / "tls.key").write_bytes(b"not ours to give")
     (place / "dma.x").write_bytes(b"x")
+    (place / NAME).write_bytes(b"secret")
     said, status = ask(asked, place)
     assert (said, status != 0) == (b"", True)
 

@@ -101,7 +101,7 @@ def test_a_daemon_that_talks_nonsense_is_75(mail, nonsense):
 
 def test_nobody_listens(mail):
     if os.getuid() == 0 and any(entry.pw_name == "dma" for entry in pwd.getpwall()):
-        pytest.skip("root becomes dma and goes on: tests/interop/test_system_mode.py has that")
+        pytest.skip("root becomes dma and goes on: tests/interop/test_service.py has that")
     mail.refused(75, "no mail service listens at", "b@y")
     socket.socket(socket.AF_UNIX).bind(f"{mail.directory}/s")
     mail.refused(75, "no mail service listens at", "b@y")

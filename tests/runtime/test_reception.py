@@ -1,5 +1,5 @@
 """The reception over a real socket: limits, stalls, lies, garbage, a thousand connections. Who connects is said by a table
-here; tests/interop/test_system_mode.py has real users."""
+here; tests/interop/test_service.py has real users."""
 
 import asyncio
 import json
