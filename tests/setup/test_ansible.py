@@ -88,7 +88,7 @@ def play(fleet, *words):
         "HOME": str(fleet),
         "PATH": "/usr/bin:/bin",
         "LANG": "C.UTF-8",
-        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if pathlib.Path(entry, "ansible").is_dir()),
+        "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if pathlib.Path(entry, "ansible/release.py").exists()),
         "ANSIBLE_COLLECTIONS_PATH": str(fleet),
         "ANSIBLE_STDOUT_CALLBACK": "record",
         "ANSIBLE_CALLBACK_PLUGINS": str(fleet / "plugins"),
@@ -144,7 +144,7 @@ def test_first_run_second_run_check_mode_and_one_that_fails(fleet):
 def test_ansible_doc_renders(fleet):
     door = "from ansible.cli.doc import main; main()"
     environment = {"HOME": str(fleet), "PATH": "/usr/bin", "LANG": "C.UTF-8", "ANSIBLE_COLLECTIONS_PATH": str(fleet)}
-    environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if pathlib.Path(entry, "ansible").is_dir())
+    environment["PYTHONPATH"] = os.pathsep.join(entry for entry in sys.path if pathlib.Path(entry, "ansible/release.py").exists())
     command = [sys.executable, "-c", door, "-j", "dma.mail.dma_setup"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -150,7 +150,7 @@ def test_vault_in_an_answers_file(home, server, ansible):
     sealed = "".join(f"  {line}\n" for line in seal(PASSWORD, ansible).splitlines())
     answers = home.answers(relay(server, password=None) + "password: !vault |\n" + sealed, "vault.yml")
     words = ("smarthost", "--user", "--answers", answers, "--check", "--json")
-    path = os.pathsep.join(entry for entry in sys.path if pathlib.Path(entry, "ansible").is_dir())
+    path = os.pathsep.join(entry for entry in sys.path if pathlib.Path(entry, "ansible/release.py").exists())
     done = home.run(*words, ANSIBLE_VAULT_PASSWORD_FILE=str(ansible), PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["plan"]["changes"] == []
