@@ -62,7 +62,7 @@ def fault(address: str) -> str:
     if not local:
         return "nothing before the @"
     if local.startswith('"'):
-        if len(local) < 2 or not local.endswith('"'):
+        if _quoted_end(to_wire(local), 0) != len(to_wire(local)) or not _closed(local):
             return "quote without an end"
     elif any(c in ' "<>(),;:\\[]' or (c == "@" and domain) for c in local):
         return "a special character needs quotes"
@@ -75,6 +75,14 @@ def fault(address: str) -> str:
     elif address.rstrip().endswith("@"):
         return "nothing after the @"
     return ""
+
+
+def _closed(quoted: str) -> bool:
+    """Whether the last character of a quoted string is the quote that ends it, and no quoted pair."""
+    if len(quoted) < 2 or not quoted.endswith('"'):
+        return False
+    pairs = len(quoted[:-1]) - len(quoted[:-1].rstrip("\\"))
+    return pairs % 2 == 0
 
 
 def check_argument(text: str, what: str = "recipient") -> str:

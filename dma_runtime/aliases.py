@@ -203,6 +203,8 @@ def _destination(item: str) -> list[Target]:
     if len(words) > 1 and not any(c in inner for c in '"<(:;'):
         return [target for word in words for target in _destination(word)]
     if item.startswith("\\"):
+        if why := address.fault(item[1:]):
+            raise BadLine(f"`{shown(item, 60)}': {why}")
         return [Target(LOCAL, item[1:])]
     listed = address.addresses(address.to_wire(item))
     if not listed:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LARGEST = 16 << 20  # bytes of header; it is held in memory
-_LOOK = 4096  # a field's colon must come within this many bytes
+_LOOK = 900  # a field's colon must come within this many bytes: no line can hold a longer name (RFC 5322 2.1.1)
 
 _NAME = bytes(c for c in range(33, 127) if c != 0x3A)
 _DROPPED = (b"bcc", b"resent-bcc", b"return-path", b"content-length")

@@ -44,6 +44,8 @@ class Intake:
             else:
                 data = self._last()
             if data:
+                if not self.bare_cr and b"\r" in data:
+                    self.bare_cr = True
                 return data
         return b""
 
@@ -59,8 +61,6 @@ class Intake:
             data = data.replace(b"\r\n", b"\n")
             if b"\r\n" in data:
                 data = b"\n".join([line.rstrip(b"\r") for line in data.split(b"\n")[:-1]] + data.split(b"\n")[-1:])
-            if not self.bare_cr and b"\r" in data:
-                self.bare_cr = True
         return data
 
     def _until_dot(self, data: bytes) -> bytes:
@@ -86,6 +86,5 @@ class Intake:
         """The input has ended: what was kept back, except a dot alone on the last line."""
         self._ended = True
         if self._crs:
-            self.bare_cr = True
             return (b"." if self._dot else b"") + b"\r" * self._crs
         return b""

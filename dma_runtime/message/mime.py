@@ -1,8 +1,9 @@
 """The MIME structure of a stored message, as places in it: what a re-encoding has to know, and nothing more.
 
 `parse` reads the message through `read(length, at)` in windows; memory is the headers of the parts, not their bodies.
-What is damaged, nested deeper than DEPTH or has more than MANY parts is one opaque part: it is carried as it is.
-Signed and encrypted parts are opaque too: not one byte of them is touched (RFC 1847 2.1).
+What is nested deeper than DEPTH or has more than MANY parts is one opaque part: it is carried as it is. Signed and
+encrypted parts are opaque too: not one byte of them is touched (RFC 1847 2.1). A multipart without a delimiter is no
+multipart but a leaf.
 
 Follows RFC 2045 and RFC 2046 5.1; the line end before a delimiter belongs to the delimiter.
 """
@@ -30,15 +31,18 @@ class Part:
     """An entity: header at `start`, body from `body` to `end` (the line end before a delimiter not counted).
 
     `type` is lower case, "" when not given; `encoding` the lower-case Content-Transfer-Encoding, "" when not given.
-    `parts` are the children of a MULTIPART, or the one of a MESSAGE.
+    `parts` are the children of a MULTIPART, or the one of a MESSAGE. Of a MULTIPART, `first` is where its first delimiter
+    stands (in front of it the preamble), `behind` where the line of its last one ends (behind it the epilogue).
     """
 
-    __slots__ = ("body", "encoding", "end", "fields", "kind", "parts", "start", "type")
+    __slots__ = ("behind", "body", "encoding", "end", "fields", "first", "kind", "parts", "start", "type")
 
     def __init__(self, start: int, body: int, fields: list[Field]) -> None:
         self.start = start
         self.body = body
         self.end = body
+        self.first = body
+        self.behind = body
         self.fields = fields
         self.kind = LEAF
         self.parts: list[Part] = []
@@ -107,7 +111,6 @@ class _Parser:
             if boundary and part.encoding in ("", "7bit", "8bit", "binary"):
                 inner = b"message/rfc822" if kind == "multipart/digest" else b"text/plain"  # RFC 2046 5.1.5
                 return self._multipart(part, bounds, boundary, inner)
-            part.kind = OPAQUE
         elif kind in ("message/rfc822", "message/global") and part.encoding in ("", "7bit", "8bit", "binary"):
             part.kind = MESSAGE
             child, delimiter = self.entity(part.body, [*bounds, b""], b"text/plain")
@@ -118,13 +121,17 @@ class _Parser:
         return part, delimiter
 
     def _multipart(self, part: Part, bounds: list[bytes], boundary: bytes, default: bytes) -> tuple[Part, _Delimiter | None]:
-        part.kind = MULTIPART
         inner = [*bounds, boundary]
         delimiter = self._delimiter(part.body, inner)
+        if delimiter is not None and delimiter.depth == len(inner) - 1:
+            part.kind = MULTIPART
+            part.first = delimiter.start
         while delimiter is not None and delimiter.depth == len(inner) - 1 and not delimiter.closes:
             child, delimiter = self.entity(delimiter.end, inner, default)
             part.parts.append(child)
+            part.behind = child.end
         if delimiter is not None and delimiter.depth == len(inner) - 1:
+            part.behind = delimiter.end
             delimiter = self._delimiter(delimiter.end, bounds)  # behind the last part only an enclosing one counts
         part.end = delimiter.body_end(part.body) if delimiter else self.size
         return part, delimiter

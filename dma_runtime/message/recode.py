@@ -3,6 +3,8 @@
 What comes in is the stored form of text whose real line ends are CRLF. quoted-printable keeps lines as lines; base64
 encodes them as CRLF, which is what a relay that takes the bytes as they are would have been given.
 
+A soft break never puts a `-` at the start of a line: it could make a delimiter of an enclosing multipart.
+
 Each function takes an iterator of chunks and gives one. Decoding gives back every byte, NUL and bare CR included.
 """
 
@@ -21,31 +23,37 @@ _ROW = 57  # bytes that make one line of base64
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 _NOT_BASE64 = bytes(c for c in range(256) if c not in _ALPHABET)
 _PLAIN = bytes(c for c in range(33, 127) if c != 0x3D)
+_DIGITS = b"0123456789ABCDEFabcdef"
 _HEX = [b"=%02X" % c for c in range(256)]
 
 
 def quoted_printable(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Encode. Blanks at a line's end, NUL, CR and bytes above 127 are written as =XX; long lines get soft breaks."""
     rest = b""
+    broken = False  # a soft break stands before `rest`
     for chunk in chunks:
         data = rest + chunk
         cut = data.rfind(b"\n") + 1
         rest = data[cut:]
         if cut:
-            yield _quoted(data[:cut])
+            yield _quoted(data[:cut], broken)
+            broken = False
         if len(rest) > _PIECE:
-            yield _quoted(rest) + b"=\n"
-            rest = b""
+            yield _quoted(rest, broken) + b"=\n"
+            rest, broken = b"", True
     if rest:
-        yield _quoted(rest)
+        yield _quoted(rest, broken)
 
 
-def _quoted(data: bytes) -> bytes:
-    if b"\r" not in data:
-        return binascii.b2a_qp(data, quotetabs=False, istext=True)
-    out: list[bytes] = []  # b2a_qp leaves a bare CR as it is
+def _quoted(data: bytes, broken: bool) -> bytes:
+    if b"\r" not in data and not broken:
+        encoded = binascii.b2a_qp(data, quotetabs=False, istext=True)
+        if b"=\n-" not in encoded:
+            return encoded
+    out: list[bytes] = []  # b2a_qp leaves a bare CR as it is, and does not look at what follows a soft break
     for line in _lines(data):
-        _quote(line.removesuffix(b"\n"), out)
+        _quote(line.removesuffix(b"\n"), out, broken)
+        broken = False
         if line.endswith(b"\n"):
             out.append(b"\n")
     return b"".join(out)
@@ -57,15 +65,20 @@ def _lines(data: bytes) -> list[bytes]:
     return [part + b"\n" for part in parts[:-1]] + ([parts[-1]] if parts[-1] else [])
 
 
-def _quote(text: bytes, out: list[bytes]) -> None:
-    """Append one line, without its end."""
+def _quote(text: bytes, out: list[bytes], broken: bool) -> None:
+    """Append one line, without its end; `broken`: it goes on behind a soft break."""
     column = 0
     for at, c in enumerate(text):
+        if c == 0x2D and broken and not column:
+            out.append(_HEX[c])
+            column = 3
+            continue
         plain = c in _PLAIN or (c in b" \t" and at < len(text) - 1)
         piece = text[at : at + 1] if plain else _HEX[c]
         if column + len(piece) > _LINE - 1:
             out.append(b"=\n")
             column = 0
+            piece = _HEX[c] if c == 0x2D else piece
         out.append(piece)
         column += len(piece)
 
@@ -127,14 +140,16 @@ def _requote(data: bytes, column: int, out: list[bytes]) -> int:
             continue
         at = 0
         while at < len(text):
-            width = 3 if text[at] == 0x3D and len(text) - at >= 3 else 1
+            width = 3 if text[at] == 0x3D and len(text) - at >= 3 and not text[at + 1 : at + 3].translate(None, _DIGITS) else 1
             piece = text[at : at + width]
-            if width == 1 and (piece[0] >= 0x80 or piece[0] in b"\0\r"):
+            # A `=` that starts nothing is shown as such (RFC 2045 6.7, end).
+            if width == 1 and (piece[0] >= 0x80 or piece[0] in b"\0\r" or (piece == b"=" and at < len(text) - 1)):
                 piece = _HEX[piece[0]]
             # `=` at the end is a soft break of its own already.
             if column + len(piece) > _LINE - 1 and text[at:] != b"=":
                 out.append(b"=\n")
                 column = 0
+                piece = _HEX[0x2D] if piece == b"-" else piece
             out.append(piece)
             column += len(piece)
             at += width

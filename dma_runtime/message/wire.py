@@ -4,7 +4,8 @@ Rules:
 - What every relay takes goes out byte for byte: only the line ends change, and a last line without an end gets one.
 - A NUL or a bare CR, a line longer than 998 bytes (RFC 5321 4.5.3.1.6), or a byte above 127 for a relay without 8BITMIME
   (RFC 6152) is carried by re-encoding, never by cutting: part by part, only the parts that need it, text as
-  quoted-printable, the rest as base64, with the header fields that say so.
+  quoted-printable, the rest as base64, with the header fields that say so. A multipart that has no parts becomes text.
+  Preamble and epilogue, which no reader shows, are written as quoted-printable when they need it.
 - Signed mail is never rewritten: with a DKIM-Signature nothing changes, signed and encrypted parts are left as they are
   (hard-parts.md). It goes out as it is, whatever the relay said.
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 import codecs
 
 from dma_runtime.message import fieldwire, mime, recode
-from dma_runtime.message.mime import LEAF, MESSAGE, MULTIPART, OPAQUE, Part
+from dma_runtime.message.mime import LEAF, MULTIPART, OPAQUE, Part
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,12 +136,28 @@ class _Conversion:
             yield from self._leaf(part, top)
             return
         yield self._header(part, self._label(part), [])
+        if part.kind == OPAQUE:
+            yield from _copied(self.read, part.body, part.end)
+            return
         at = part.body
-        for child in part.parts if part.kind in (MULTIPART, MESSAGE) else []:
+        if part.kind == MULTIPART:
+            yield from self._margin(part.body, part.first)
+            at = part.first
+        for child in part.parts:
             yield from _copied(self.read, at, child.start)
             yield from self._part(child)
             at = child.end
-        yield from _copied(self.read, at, part.end)
+        if part.kind == MULTIPART:
+            yield from _copied(self.read, at, part.behind)
+            yield from self._margin(part.behind, part.end)
+
+    def _margin(self, start: int, end: int) -> Iterator[bytes]:
+        """A preamble or an epilogue."""
+        text = _copied(self.read, start, end)
+        return recode.quoted_printable(text) if self._unfit(Content(_copied(self.read, start, end))) else text
+
+    def _unfit(self, content: Content) -> bool:
+        return content.bad or content.longest > fieldwire.LONGEST or (content.eight and not self.eightbit)
 
     def _label(self, part: Part) -> bytes:
         """The encoding a container has to name: its parts are 7bit when the relay takes no more."""
@@ -149,10 +166,9 @@ class _Conversion:
     def _leaf(self, part: Part, top: bool) -> Iterator[bytes]:
         content = Content(_copied(self.read, part.body, part.end))
         body = _copied(self.read, part.body, part.end)
-        unfit = content.bad or content.longest > fieldwire.LONGEST or (content.eight and not self.eightbit)
         extra: list[bytes] = []
         encoding = b""
-        if not unfit or (part.encoding not in _IDENTITY and part.encoding not in ("quoted-printable", "base64")):
+        if not self._unfit(content) or (part.encoding not in _IDENTITY and part.encoding not in ("quoted-printable", "base64")):
             # Fit, or in an encoding we do not know (x-uuencode): it is left alone.
             encoding = b"7bit" if part.encoding in ("8bit", "binary") and not content.eight and not self.eightbit else b""
         elif part.encoding == "quoted-printable":
@@ -162,19 +178,26 @@ class _Conversion:
         elif part.type.startswith("message/"):
             pass  # RFC 2046 5.2 allows no encoding here
         else:
-            text = part.type in ("", "text") or part.type.startswith("text/")
+            no_parts = part.type.startswith("multipart/")  # RFC 2045 6.4 allows it no encoding: it is shown as text
+            text = part.type in ("", "text") or part.type.startswith("text/") or no_parts
             encoding = b"quoted-printable" if text else b"base64"
             body = recode.quoted_printable(body) if text else recode.base64(body)
-            if top:
+            if no_parts:
+                extra = [b"Content-Type: text/plain; charset=" + _charset(content)]
+            elif top:
                 extra = _declaration(part, content)
         yield self._header(part, encoding, extra)
         yield from body
 
     def _header(self, part: Part, encoding: bytes, extra: list[bytes]) -> bytes:
-        """The part's header with its empty line; `encoding` replaces its Content-Transfer-Encoding when not empty."""
+        """The part's header with its empty line; `encoding` replaces its Content-Transfer-Encoding when not empty, a
+        Content-Type in `extra` its Content-Type."""
         lines: list[bytes] = []
+        typed = any(line.startswith(b"Content-Type:") for line in extra)
         for field in part.fields:
             if encoding and field.name == b"content-transfer-encoding":
+                continue
+            if typed and field.name == b"content-type":
                 continue
             lines.append(fieldwire.fit(field, self.eightbit))
         lines += extra
@@ -189,6 +212,9 @@ def _declaration(part: Part, content: Content) -> list[bytes]:
         return []
     found = [b"MIME-Version: 1.0"]
     if not part.has(b"content-type"):
-        charset = b"us-ascii" if not content.eight else b"utf-8" if content.utf8 else b"unknown-8bit"
-        found.append(b"Content-Type: text/plain; charset=" + charset)
+        found.append(b"Content-Type: text/plain; charset=" + _charset(content))
     return found
+
+
+def _charset(content: Content) -> bytes:
+    return b"us-ascii" if not content.eight else b"utf-8" if content.utf8 else b"unknown-8bit"

@@ -95,6 +95,7 @@ def test_the_kinds_of_destination():
         ('"unclosed: a@x', "syntax error"),
         ('q: "unclosed', "quote"),
         ("p: |", "pipe"),
+        ("p: \\b(c", "needs quotes"),
         ("c: a\x01@x", "control character"),
         ("two words: a@x", "syntax error"),
         ("e: error:5.1.1 no", "not understood"),

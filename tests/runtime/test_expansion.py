@@ -84,6 +84,7 @@ def test_a_bad_line_is_a_problem_and_the_others_work():
     assert problems == ["~alice/.forward:2: quote without an end"]
     assert expand("alice", {"alice": 'me@far.test\n"open\n'}, shared=True)[1] == ["~alice/.forward:2: not understood"]
     assert expand("alice", {"alice": '"open\n'})[0] == [(LOCAL, "alice")]
+    assert expand("alice", {"alice": "a@x,\\\n"})[1] == ["~alice/.forward:1: `\\': empty address"]
 
 
 def test_what_a_forward_includes():

@@ -26,6 +26,7 @@ def taken(data, *, ignore_dots=False, cut=1 << 20):
         (b"a\r\nb\r\n", b"a\nb\n", False),
         (b"a\r\n\nb\n", b"a\n\nb\n", False),
         (b"a\rb\n", b"a\rb\n", True),
+        (b"a\n.\nb\rc", b"a\n", False),  # what stands behind the end is not the message's
         (b"a\r\r\n\r\r\n", b"a\n\n", False),
         (b"a\r", b"a\r", True),
         (b"", b"", False),

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dma_runtime.envelope import Envelope, Recipient
+from dma_runtime.message import headers
 from dma_runtime.message.wire import wire
 
 
@@ -144,9 +145,7 @@ def test_base64_in_one_long_line_is_wrapped_again(data, cut, noise):
 
 @settings(max_examples=200)
 @given(
-    st.lists(
-        st.sampled_from([b"=3D", b"=C3=BC", b"x" * 400, b"ab cd", b"=\n", b"\n", b"=20\n", b"\xff", b"\0"]), max_size=30
-    ),
+    st.lists(st.sampled_from([b"=3D", b"=C3=BC", b"x" * 400, b"ab cd", b"=\n", b"\n", b"=20\n", b"\xff", b"\0"]), max_size=30),
     st.integers(1, 90),
 )
 def test_quoted_printable_with_long_lines_means_the_same(parts, cut):
@@ -219,12 +218,7 @@ def test_signed_mail_is_never_rewritten(data):
 
 def test_a_signed_part_inside_is_left_alone_and_its_neighbour_converted():
     inner = SIGNED[len(HEADER) + len(b"MIME-Version: 1.0\n") :]
-    data = (
-        HEADER
-        + b"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=m\n\n--m\n"
-        + inner
-        + b"--m\n\n\xc3\xb6\n--m--\n"
-    )
+    data = HEADER + b"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=m\n\n--m\n" + inner + b"--m\n\n\xc3\xb6\n--m--\n"
     out = sent(data, eightbit=False)
     assert inner.replace(b"\n", b"\r\n") in out
     assert b"\r\n\r\n=C3=B6\r\n--m--" in out
@@ -247,9 +241,7 @@ def test_an_address_list_without_blanks_is_folded_behind_commas():
     assert [a.addr_spec for a in message["To"].addresses] == addresses
 
 
-@pytest.mark.parametrize(
-    "subject", ["x" * 5000, "ü" * 900 + " end", "word " * 600, "a\0b", "\x00", "Grüße aus Köln am Rhein"]
-)
+@pytest.mark.parametrize("subject", ["x" * 5000, "ü" * 900 + " end", "word " * 600, "a\0b", "\x00", "Grüße aus Köln am Rhein"])
 def test_a_subject_arrives_whole(subject):
     out = sent(b"Subject: " + subject.encode() + b"\n\nx\n", eightbit=False)
     legal(out, ascii_only=True)
@@ -318,3 +310,62 @@ def test_any_message_becomes_legal_and_loses_no_text(parts, eightbit):
     out = sent(data, eightbit=eightbit)
     assert out.endswith(b"\r\n")
     assert b"base64" in data or b"the last line" in quopri.decodestring(out)
+
+
+# ---------------------------------------------------------------- found by fuzzing
+
+PARTS_OF_B = HEADER + b'MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="b"\n'
+
+
+@pytest.mark.parametrize("body", [b"no part at all \xff\n", b"a\0b\n", b"x" * 2000 + b"\n", b"one\n--c\n\0\n--c--\n"])
+def test_a_multipart_without_parts_becomes_text(body):
+    out = unstuffed(sent(PARTS_OF_B + b"\n" + body, eightbit=False, bdat=False))
+    legal(out, ascii_only=True)
+    message = email.message_from_bytes(out, policy=email.policy.SMTP)
+    assert message.get_content_type() == "text/plain"
+    assert message.get_payload(decode=True).replace(b"\r\n", b"\n") == body
+    # One that needs no change is left alone.
+    assert b"multipart/mixed" in sent(PARTS_OF_B + b"\nno part at all\n")
+
+
+def test_preamble_and_epilogue_are_made_fit_and_the_delimiters_stay():
+    data = (
+        PARTS_OF_B.replace(b'"b"', b'"=_b"') + b"\npre\0\xff" + b"y" * 2000 + b"\n--=_b\n\nhello\n--=_b--\nepi\r\xff" + b"z" * 2000
+    )
+    out = unstuffed(sent(data, eightbit=False, bdat=False))
+    legal(out, ascii_only=True)
+    assert leaves(out) == [b"hello"]
+    assert out.count(b"\r\n--=_b\r\n") == out.count(b"\r\n--=_b--\r\n") == 1
+    again = quopri.decodestring(out.replace(b"\r\n", b"\n"))
+    assert b"pre\0\xff" + b"y" * 2000 in again
+    assert b"epi\r\xff" + b"z" * 2000 in again
+
+
+@pytest.mark.parametrize("filler", [b"x", b"\r"])
+@pytest.mark.parametrize("encoding", [b"", b"Content-Transfer-Encoding: quoted-printable\n"])
+def test_a_soft_break_makes_no_delimiter(encoding, filler):
+    # Long lines are broken somewhere before `--b--`; wherever that is, the part goes on behind it.
+    for width in range(60, 160):
+        text = b"\xff" + filler * width + b"--b--\n" + b"x" * 1100 + b"\nthe end"
+        data = PARTS_OF_B + b"\n--b\n" + encoding + b"\n" + text + b"\n--b--\n"
+        out = unstuffed(sent(data, eightbit=False, bdat=False))
+        (part,) = leaves(out)
+        assert part.replace(b"\r\n", b"\n") == text
+
+
+def test_a_soft_break_between_pieces_of_an_endless_line_makes_no_delimiter():
+    text = b"x" * (2 << 16) + b"--b\nthe end"  # encoded in pieces of 64 KB
+    (part,) = leaves(sent(PARTS_OF_B + b"\n--b\n\n" + text + b"\n--b--\n"))
+    assert part.replace(b"\r\n", b"\n") == text
+
+
+def test_an_equals_sign_that_starts_nothing_hides_nothing():
+    data = HEADER + b"Content-Transfer-Encoding: quoted-printable\n\na=\0\0b=ZZ=3D\xff=\nc\n"
+    out = sent(data, eightbit=False)
+    legal(out, ascii_only=True)
+    assert leaves(out) == [b"a=\0\0b=ZZ=\xffc\r\n"]
+
+
+def test_a_field_name_that_no_line_can_hold_is_text():
+    data = b"x" * 950 + b": y\nz\n"
+    assert headers.read(iter([data, b""]).__next__) == ([], data)
