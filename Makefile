@@ -7,12 +7,13 @@ VENV   ?= .venv
 BIN     = $(VENV)/bin
 PYTEST_ARGS ?= -n 2
 
-.PHONY: help venv demo test faults check man bench clean
+.PHONY: help venv demo test faults fuzz check man bench clean
 
 help:
 	@echo "make demo    provision against a real mail server on loopback, send a message, show it"
 	@echo "make test    run every test"
 	@echo "make faults  the longer fault campaigns"
+	@echo "make fuzz    coverage-guided fuzzing of what reads others' bytes (SECONDS each, 60)"
 	@echo "make check   lint and strict types"
 	@echo "make man     write man pages and completions anew from the declarations"
 	@echo "make bench   measures, as ratios against peers and raw baselines of the same run"
@@ -39,6 +40,10 @@ test: $(VENV)/.test
 
 faults: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS) --campaign -m campaign tests/faults
+
+fuzz: $(VENV)/.test
+	@$(BIN)/python tests/install_groups.py fuzz
+	$(BIN)/python tests/fuzz.py --seconds $(or $(SECONDS),60)
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
