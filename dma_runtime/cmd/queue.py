@@ -16,7 +16,7 @@ from dma_runtime.cmd.caller import check_trust
 from dma_runtime.cmd.usage import Parser
 from dma_runtime.config import Config, find
 from dma_runtime.delivery import listing
-from dma_runtime.errors import EX_CANTCREAT, EX_IOERR, EX_TEMPFAIL, BrokenMessage, DmaError
+from dma_runtime.errors import EX_CANTCREAT, EX_TEMPFAIL, BrokenMessage, DmaError
 from dma_runtime.history import fold
 from dma_runtime.policy import telling
 from dma_runtime.policy.relaymap import RelayMap
