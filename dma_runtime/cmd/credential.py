@@ -31,7 +31,10 @@ def main() -> int:
     import resource
     import signal
 
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (OSError, ValueError):
+        pass  # in a sandbox that has limits of its own
     signal.alarm(SECONDS)
     log = MailLog()
     try:

@@ -87,9 +87,9 @@ def own(config: Config, log: MailLog, goal: Goal, *, debug: bool = False, attend
     while True:
         if hold(spool, config, log, goal, helo=_our_name(config), trace=trace, attendants=attendants) is not None:
             return 0
-        if not goal.resident:
+        if not goal.resident and not attendants:
             return 0
-        # Who is here for a run or until the queue is empty makes room for one who is to stay.
+        # Who is here for a run or until the queue is empty makes room for one who serves the socket.
         answer = ask(spool, {"do": "leave"}, timeout=CHANGE)
         if answer is not None and "error" in answer:
             raise DmaError(f"another dmad owns {config.SPOOLDIR}", EX_TEMPFAIL)

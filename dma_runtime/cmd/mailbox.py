@@ -47,7 +47,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--listen", metavar="PATH", help="listen there instead of serving standard input")
     parser.add_argument("--version", action="version", version=f"dma {__version__}")
     options = parser.parse_args(argv)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except (OSError, ValueError):
+        pass  # in a sandbox that has limits of its own
     os.umask(0o077)
     os.chdir("/")
     log = MailLog()

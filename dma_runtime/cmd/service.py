@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from dma_runtime.system.maillog import MailLog
 
 BACKLOG = 1024
+DESCRIPTORS = 4096
 
 
 def enter(config: Config, log: MailLog, *, resident: bool) -> list[Attendant]:
-    """Take up the service that `config` describes: who runs beside the owner. On return this process is not root any more.
-
-    Raises DmaError."""
+    """Take up the service that `config` describes: who runs beside the owner, nobody when there is no socket to serve. On
+    return this process is not root any more. Raises DmaError."""
     if resident:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the owner listens to it
     given = listening()
@@ -48,20 +48,24 @@ def enter(config: Config, log: MailLog, *, resident: bool) -> list[Attendant]:
         provide_spool(config.SPOOLDIR, account)
         privilege.become(account)
     _limits()
-    supervision = Supervision(Supervisor())
     if not bound:
-        return [supervision]
+        return []
+    supervision = Supervision(Supervisor())
     me = os.geteuid()
     accept, verify = functools.partial(peer.accept, log=log), functools.partial(peer.verify, log=log)
     return [Reception(bound, accept, verify, me=me), supervision]
 
 
 def _limits() -> None:
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    """No core dump, and room for all clients. What a sandbox does not let us change, its own limits decide."""
+    try:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError):
+        pass
 
 
 def listen(path: str, mode: int = 0o666) -> socket.socket:

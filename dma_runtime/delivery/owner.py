@@ -220,6 +220,10 @@ class Owner:
     def _ring(self) -> None:
         self._bell.set()
 
+    def wake(self) -> None:
+        """Look again whether there is something to do, or nothing any more."""
+        self._ring()
+
     def _stop(self) -> None:
         self.stopping = True
         self._bell.set()
@@ -309,7 +313,7 @@ class Owner:
                 self.take_in(one)
                 return None
             case {"do": "leave"}:
-                if self.resident:
+                if self.resident or self._attendants:
                     return {"error": "this owner is here to stay"}
                 self._stop()
                 return {"ok": True}

@@ -254,6 +254,7 @@ class Reception:
             self._limits.leave(client.uid)
             client.connection.close()
             self._idle_since = time.monotonic()
+            self._loop.call_later(LINGER + 0.1, self._owner.wake)  # an on-demand owner may leave then
 
     async def _answer(self, client: Client) -> bytes:
         """What the conversation ends with. Raises DmaError, BadFrame, _Gone."""

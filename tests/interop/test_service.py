@@ -317,6 +317,17 @@ def test_started_by_systemd_it_says_when_it_is_ready_lives_and_stops(machine):
     assert (machine.top / "run" / "dma" / "submit.sock").exists()  # systemd's, and still there
 
 
+def test_on_demand_it_waits_for_the_queue_instead_of_leaving_the_client_in_the_backlog(machine):
+    machine.spool.mkdir(mode=0o700)
+    os.chown(machine.spool, 990, 990)
+    machine.send("x@y.test", user="root")  # leaves an owner behind, who stays with the deferred message
+    machine.until(lambda: list((machine.spool / "log").iterdir()), what="the owner's attempt")
+    activated(machine, "--leave-when-empty")
+    machine.send("x@z.test", user="alice")
+    assert len(machine.queue()) == 2
+    assert machine.dmad.poll() is None
+
+
 def test_a_loop_that_hangs_does_not_beat(machine):
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notify.bind(f"\0dma-test-{os.getpid()}")

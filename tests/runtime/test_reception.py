@@ -81,6 +81,9 @@ class Owner:
         mine = [item.envelope for item in self.items.values() if uid in (None, item.envelope.uid)]
         return plainlist.text(plainlist.block(one.id, one.sender, "r@x") for one in mine)
 
+    def wake(self):
+        self.woken = True
+
     def attempt(self, ids):
         self.tried = asyncio.get_running_loop().create_future()
         return self.tried
@@ -525,6 +528,25 @@ def test_verify_and_what_a_later_version_asks(run):
 
 
 # ---------------------------------------------------------------- stopping
+
+
+def test_an_on_demand_daemon_lingers_for_a_while_and_is_woken_to_leave(run, monkeypatch):
+    monkeypatch.setattr(reception, "LINGER", 0.3)
+
+    async def story(desk):
+        await asyncio.sleep(0.4)
+        client = await desk.connect()
+        await asyncio.sleep(0.4)
+        assert desk.reception.busy  # somebody is inside
+        await client.send(submission())
+        assert status(await client.answer())[0] == 0
+        desk.owner.woken = False
+        assert desk.reception.busy  # and was a moment ago
+        await asyncio.sleep(0.6)
+        assert not desk.reception.busy
+        assert desk.owner.woken
+
+    run(story)
 
 
 def test_stopping_answers_everybody_and_loses_nothing(run, monkeypatch):
