@@ -238,15 +238,17 @@ class Submission:
             draft.write(b"\n")
         first = drafts[0]
         checked = first.size
-        while body:
+        piece = body  # what came with the header's last bytes: nothing, when the caller writes its body separately
+        while True:
             for draft in drafts:
-                draft.write(body)
+                draft.write(piece)
             if first.size > self.config.MAXSIZE:
                 break
             if first.size - checked > 8 << 20:
                 space.check(self.config, self.spool.path)
                 checked = first.size
-            body = intake.read()
+            if not (piece := intake.read()):
+                break
         if first.size > self.config.MAXSIZE:
             raise too_large(self.config)
         if intake.bare_cr:

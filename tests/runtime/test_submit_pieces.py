@@ -1,0 +1,96 @@
+"""A message is what its bytes say, in whatever pieces they come: a caller writes header and body separately, or slowly.
+
+Real callers do (nodemailer's sendmail transport, a shell group that prints the header before a slow command): the end of
+a read is nothing to the message, only the end of the input is.
+"""
+
+import array
+import fcntl
+import os
+import subprocess
+import termios
+import time
+
+import pytest
+from sendmail_program import Sendmail
+
+from dma_runtime.cmd import peer
+from dma_runtime.config import load
+from dma_runtime.request import SUBMIT, Request
+from dma_runtime.system.maillog import MailLog
+
+MESSAGES = {
+    "header and body": b"Subject: s\nTo: a@x\n\none\n\nthree\n",
+    "folded": b"Subject: s\n t\n\nbody\n",
+    "CRLF": b"Subject: s\r\n\r\none\r\ntwo\r\n",
+    "no final newline": b"Subject: s\n\nbody",
+    "an empty line is all": b"Subject: s\n\n\n",
+    "header only": b"Subject: s\n",
+    "no header": b"hello there\nyou\n",
+    "no empty line": b"Subject: s\nand now the body\nmore\n",
+    "mail from cron": b"From root Fri Nov 27 11:00:00 2026\nSubject: s\n\nFrom here\n",
+    "empty": b"",
+}
+FIXED = b"From: f@x\nDate: d\nMessage-ID: <m@x>\n"
+
+
+@pytest.fixture
+def mail(tmp_path):
+    return Sendmail(tmp_path)
+
+
+def stored(mail, pieces):
+    """The message as it lies in the spool, without the trace field, after `pieces` were read one by one."""
+    waiting = iter(pieces)
+    asked = Request(SUBMIT)
+    asked.recipients, asked.queue_only = ["a@x"], True
+    asked.environ = {}
+    config = load(str(mail.conf))
+    log = MailLog(device="/nonexistent")
+    (envelope,), _ = peer.accept(asked, os.getuid(), config, lambda: next(waiting, b""), log=log)
+    envelope, message = mail.read(envelope.id)
+    assert envelope.size == len(message)
+    return message[message.index(b"\nFrom: f@x") + 1 :] if b"\nFrom: f@x" in message else message.partition(b"+0000\n")[2]
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_pieces_make_no_difference(mail, name):
+    message = FIXED + MESSAGES[name] if name not in ("no header", "empty", "mail from cron") else MESSAGES[name]
+    fixed = {}
+
+    def same(pieces):
+        found = stored(mail, pieces)
+        # What was added differs in every message: the date may, the id does.
+        lines = [line for line in found.split(b"\n") if not line.startswith((b"Date: ", b"Message-Id: "))]
+        assert fixed.setdefault("whole", lines) == lines, pieces
+
+    same([message])
+    for at in range(1, len(message)):
+        same([message[:at], message[at:]])
+    same([bytes([byte]) for byte in message])
+
+
+def test_the_body_that_comes_later_is_the_message_s(mail):
+    # Seen with nodemailer: the header in one write, the body in the next. The message was accepted, without its body.
+    assert stored(mail, [FIXED + b"Subject: s\n\n", b"body\n"]) == FIXED + b"Subject: s\n\nbody\n"
+
+
+@pytest.mark.parametrize("words", [["-i"], ["-t"], []])
+def test_a_producer_that_pauses_where_the_body_begins(mail, words):
+    program = subprocess.Popen([str(mail.program), "-bq", *words, "a@x"], stdin=subprocess.PIPE, env=mail.environment)
+    for piece in (FIXED, b"To: b@x\n\n", b"one\n", b"\n", b"two\n"):
+        program.stdin.write(piece)
+        program.stdin.flush()
+        until_read(program)
+    program.stdin.close()
+    assert program.wait(30) == 0
+    ((_, message),) = mail.stored()
+    assert message.endswith(b"To: b@x\n\none\n\ntwo\n")
+
+
+def until_read(program):
+    """Wait until the pipe is empty: the program has what was written so far, and no more."""
+    waiting = array.array("i", [1])
+    while waiting[0] and program.poll() is None:
+        fcntl.ioctl(program.stdin, termios.FIONREAD, waiting)
+        time.sleep(0.005)
