@@ -13,6 +13,7 @@ RECIPIENT = "recipient"
 MESSAGE = "message"
 SENDER = "sender"  # this sender at this relay: hold the pair
 RELAY = "relay"  # every message to this relay: one attempt, one line
+PACE = "pace"  # the same, and only for a while: the relay asks for fewer messages or sign-ins
 MACHINE = "machine"  # no route, no resolver: counted for nobody
 
 # C dma's words for where in the dialogue a thing happened; bounce parsers know them.
@@ -56,6 +57,11 @@ class Outcome:
         self.answered = answered
         self.tell = tell
         self.hint = hint
+
+    @property
+    def holds_relay(self) -> bool:
+        """Whether nothing more can go to this relay at present, whatever the message."""
+        return self.kind == DEFERRED and self.scope in (RELAY, PACE, MACHINE)
 
     def __repr__(self) -> str:
         return f"Outcome({self.kind}, {self.scope}, {self.code} {self.status} {self.text!r} at {self.stage!r})"

@@ -87,6 +87,10 @@ class Approach:
         until = self._paused.get(hop) if self._paused else None
         return until is not None and until > self.desk.now().wall
 
+    def shift(self, seconds: float) -> None:
+        """The wall clock was set: pauses stay as long as they were meant."""
+        self._paused = {hop: until + seconds for hop, until in self._paused.items()}
+
     def forget(self) -> None:
         """Somebody runs the queue, or the configuration changed."""
         self._paused.clear()
@@ -135,7 +139,8 @@ class Approach:
         policy = tls.decide(
             config, hop.port, will_authenticate=signs_in, smarthost=signs_in or not hop.direct, main=hop.main
         )
-        target = Target(hop.host, hop.port, policy, login, smarthost=not hop.direct, lmtp=hop.lmtp)
+        quota = verdict.QUOTA + config.QUOTATEXT
+        target = Target(hop.host, hop.port, policy, login, smarthost=not hop.direct, quota=quota, lmtp=hop.lmtp)
         limits = Timeouts(connect=config.CONNECTTIMEOUT, ceiling=config.TIMEOUT)
         try:
             return await Session.open(target, helo=desk.helo, limits=limits, trace=desk.trace)

@@ -24,11 +24,13 @@ class Job:
     `chunks(capabilities)` gives the body for this relay: CRLF line ends, the last line ended; dot-stuffed unless
     `capabilities.chunking`; pieces of about 64 KB. It is called once a transaction, so it may be called again when
     the job is split. `size` is the body's size in bytes as it will go out, an estimate is good enough (RFC 1870 3); 0
-    is unknown. `key` is the caller's. `wishes`: the parameters of MAIL, and of each RCPT, for a relay that speaks DSN
-    (`smtp.notification`), each with a blank before it.
+    is unknown. `most`: recipients in one transaction, 0 for any number. `key` is the caller's. `wishes`: the parameters of
+    MAIL, and of each RCPT, for a relay that speaks DSN (`smtp.notification`), each with a blank before it.
     """
 
-    __slots__ = ("chunks", "eightbit", "id", "key", "needs_smtputf8", "recipients", "requiretls", "sender", "size", "wishes")
+    __slots__ = (
+        "chunks", "eightbit", "id", "key", "most", "needs_smtputf8", "recipients", "requiretls", "sender", "size", "wishes",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class Job:
         needs_smtputf8: bool = False,
         eightbit: bool = False,
         requiretls: bool = False,
+        most: int = 0,
         key: object = None,
         wishes: tuple[bytes, list[bytes]] | None = None,
     ) -> None:
@@ -52,6 +55,7 @@ class Job:
         self.needs_smtputf8 = needs_smtputf8
         self.eightbit = eightbit
         self.requiretls = requiretls
+        self.most = most
         self.key = key
         self.wishes = wishes
 
@@ -148,7 +152,7 @@ def divide(
             fits = False
         else:
             fitting.append(index)
-    most = capabilities.rcptmax or len(fitting) or 1  # RFC 9422 4.2
+    most = min(limit for limit in (capabilities.rcptmax, job.most, len(fitting) or 1) if limit)  # RFC 9422 4.2
     return work, [Part(work, fitting[at : at + most]) for at in range(0, len(fitting), most)], fits
 
 

@@ -12,6 +12,7 @@ from dma_runtime.config import Config
 from dma_runtime.envelope import Envelope
 from dma_runtime.history import State
 from dma_runtime.outcome import DELIVERED, FAILED
+from dma_runtime.policy import pace
 from dma_runtime.policy.relay import RelayState
 from dma_runtime.policy.relaymap import RelayMap
 from dma_runtime.policy.route import route
@@ -44,6 +45,9 @@ def row(
             # It waits with its relay and may never have been tried itself.
             due = max(due, relay.down_until)
             error = _error(relay.text, relay.hint)
+        elif index in state.open and relay is not None and due <= now and relay.pace.free(config.RATE, now) <= 0:
+            due = relay.pace.when(config.RATE, now)  # its turn comes then, or later where others wait before it
+            error = f"waits for its turn: RATE {pace.said(config.RATE)} is reached"
         done = index not in state.open
         recipients.append(
             {

@@ -10,7 +10,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from dma_runtime.delivery import local
-from dma_runtime.delivery.remote import Desk, Work
+from dma_runtime.delivery.backlog import Work
+from dma_runtime.delivery.remote import Desk
 from dma_runtime.errors import BrokenMessage
 from dma_runtime.message import loops
 from dma_runtime.outcome import DEFERRED, FAILED, MESSAGE, Outcome

@@ -189,6 +189,7 @@ class Owner:
         if jump:
             self.log.info(f"the clock was set by {jump:.0f}s; the schedule moves with it")
             self.queue.shift(jump)
+            self.rounds.shift(jump)
         if slept:
             self.rounds.slept()
         if moment.awake - self._looked_at_age > SLICE:
@@ -291,7 +292,9 @@ class Owner:
 
     def take_in(self, id: str) -> None:
         """A message was spooled."""
-        self.queue.add(id)
+        item = self.queue.add(id)
+        if item is not None:
+            item.fresh = True
         self._ring()
 
     def attempt(self, ids: list[str] | None) -> asyncio.Future[None]:

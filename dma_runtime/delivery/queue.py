@@ -45,15 +45,17 @@ class Round:
 
 
 class Item:
-    """One message. `due`: wall clock seconds, None when nothing is scheduled. `round`: the attempt under way, if any."""
+    """One message. `due`: wall clock seconds, None when nothing is scheduled. `round`: the attempt under way, if any.
+    `fresh`: it was handed in while this owner runs, and has had no round yet."""
 
-    __slots__ = ("due", "envelope", "forced", "round", "state")
+    __slots__ = ("due", "envelope", "forced", "fresh", "round", "state")
 
     def __init__(self, envelope: Envelope, state: State) -> None:
         self.envelope = envelope
         self.state = state
         self.due: float | None = None
         self.forced = False
+        self.fresh = False
         self.round: Round | None = None
 
     @property
@@ -96,7 +98,6 @@ class Queue:
             if time.monotonic() >= until:
                 break
         return found
-
 
     def load(self) -> list[Item]:
         """Take in all that is in the spool now. Raises OSError."""

@@ -2,32 +2,35 @@
 
 Rules:
 - The first session is a probe: others are opened only when it is through sign-in, and only as the backlog justifies,
-  up to MAXCONNECTIONS. So a relay that is down costs one attempt, whatever waits behind it. One that works and lets no
-  further session in has as many as it wants.
+  up to MAXCONNECTIONS. So a relay that is down costs one attempt, whatever waits behind it. One that signed us in before and
+  then took no mail has to take some before it gets a second session. One that works and lets no further session in has as
+  many as it wants.
 - An outcome that is a verdict on the relay, or on this machine, defers everything that waits; what was not tried leaves
   no trace of its own, the relay's state says why it waits (`system.relays`).
 - Where a route has several hosts (FALLBACK, MX), what one of them defers is offered to the next in the same attempt
   (RFC 5321 5.1): what waits when a smarthost takes no mail, and with MX whatever is deferred. Not what may have been
   delivered, its connection having been lost behind the end of the message.
 - A refused sender is a pair (sender, relay): its other messages are deferred with the same words, untried.
+- RATE holds towards the relay, whatever host of it takes the mail: what has to wait is given the time of its turn
+  (`policy.pace`).
 - The body is read while it is sent; a message is open only while it is under way.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Protocol
 
 from dma_runtime.address import needs_smtputf8
 from dma_runtime.delivery.approach import Approach
+from dma_runtime.delivery.backlog import Backlog, Work
 from dma_runtime.delivery.queue import Item
 from dma_runtime.delivery.session import Job, Refused, Session
 from dma_runtime.errors import BrokenMessage
 from dma_runtime.message import loops
 from dma_runtime.message.wire import wire
-from dma_runtime.outcome import DEFERRED, FAILED, MACHINE, MESSAGE, RELAY, SENDER, Outcome
-from dma_runtime.policy import verdict
+from dma_runtime.outcome import DEFERRED, FAILED, MESSAGE, RELAY, SENDER, Outcome
+from dma_runtime.policy import pace, verdict
 from dma_runtime.policy.exchangers import ascii_domain
 from dma_runtime.policy.relay import RelayState
 from dma_runtime.policy.route import DIRECT, Hop, Route
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from dma_runtime.system.spool import Spool
 
 BACKLOG_PER_SESSION = 8  # messages waiting that justify one more connection
+TELL_OF_PACE = 600.0  # seconds between two lines of the log about RATE
 
 
 class Desk(Protocol):
@@ -69,7 +73,7 @@ class Desk(Protocol):
     def finished(
         self, item: Item, pairs: list[tuple[int, Outcome]], relay: Relay | None = None, *, told: bool = False
     ) -> None: ...
-    def waits(self, item: Item, indices: list[int], state: RelayState) -> None: ...
+    def waits(self, item: Item, indices: list[int], why: Outcome, until: float, state: RelayState) -> None: ...
     def split(self, item: Item) -> None: ...
     def gone(self, item: Item) -> None: ...
     def damaged(self, item: Item, problem: str) -> None: ...
@@ -81,28 +85,6 @@ class Desk(Protocol):
     def bug(self, error: BaseException) -> None: ...
 
 
-class Work:
-    """One message's recipients behind one relay.
-
-    `tried`: the hosts that deferred them in this attempt, `known`: with what outcome, by index. `told`: the relay was told
-    what reports the sender asked for, and sees to them."""
-
-    __slots__ = ("indices", "item", "known", "stored", "told", "tried")
-
-    def __init__(self, item: Item, indices: list[int], tried: frozenset[Hop] = frozenset()) -> None:
-        self.item = item
-        self.indices = indices
-        self.tried = tried
-        self.known: dict[int, Outcome] = {}
-        self.stored: StoredMessage | None = None
-        self.told = False
-
-    def close(self) -> None:
-        if self.stored is not None:
-            self.stored.close()
-            self.stored = None
-
-
 class Relay:
     """See the module's docstring. `state` is what outlives the owner."""
 
@@ -111,13 +93,14 @@ class Relay:
         self.desk = desk
         self.state = state
         self.approach = Approach(desk)
-        self.waiting: deque[Work] = deque()
+        self.waiting = Backlog()
         self._refused_senders: dict[str, Outcome] = {}
         self.sessions: set[asyncio.Task[None]] = set()
         self._open_sessions: dict[Session, Hop] = {}
         self._closing = False
         self._proved = False  # a session of this run got through sign-in
         self._enough = False  # the relay lets no more of them in
+        self._told_of_pace = float("-inf")  # when the log last heard of it (wall clock)
 
     @property
     def busy(self) -> bool:
@@ -125,13 +108,13 @@ class Relay:
 
     def add(self, work: Work) -> None:
         """Let a message wait here; `start` opens what is needed."""
-        self.waiting.append(work)
+        self.waiting.add(work)
 
     def start(self) -> None:
         """Open as many sessions as the backlog justifies; before one has got through sign-in, a single one."""
-        if not self.waiting or self._closing:
+        if not self.waiting or self._closing or not self._in_pace():
             return
-        most = 1 if not self._proved else self.desk.settings.config.MAXCONNECTIONS
+        most = self.desk.settings.config.MAXCONNECTIONS if self._proved and not self.state.rounds else 1
         wanted = min(most, 1 + len(self.waiting) // BACKLOG_PER_SESSION) if not self._enough else 0
         while len(self.sessions) < wanted:
             task = asyncio.create_task(self._serve())
@@ -153,7 +136,7 @@ class Relay:
 
     async def _serve(self) -> None:
         """One connection from its opening to its end."""
-        head = self.waiting[0] if self.waiting else None
+        head = self.waiting.head
         try:
             tried = head.tried if head is not None else frozenset()
             session, hop = await self.approach.open(self.route, tried, set(self._open_sessions.values()))
@@ -175,41 +158,78 @@ class Relay:
         if self._open_sessions and outcome.kind == DEFERRED:
             self._enough = True
             return
-        if head not in self.waiting:
+        if head is not None and not self.waiting.remove(head):
             head = None  # another session took it meanwhile
+        tried = [head] if head is not None else []
         if head is not None and head.tried:  # what the hosts tried before said is what counts
-            self.waiting.remove(head)
             self._back(head, outcome)
         elif outcome.kind == FAILED:  # a verdict on the domain
-            works, self.waiting = self.waiting, deque()
-            for work in works:
+            for work in [*tried, *self.waiting.take_all()]:
                 self._back(work, outcome)
         else:
-            if head is not None:
-                self.waiting.remove(head)
-            self._all_wait(outcome, [head] if head is not None else [])
+            self._all_wait(outcome, tried)
 
     def _has_work_for(self, hop: Hop) -> bool:
-        return not self.approach.is_paused(hop) and any(hop not in work.tried for work in self.waiting)
+        return not self.approach.is_paused(hop) and self.waiting.has(hop)
 
     def _works(self, hop: Hop) -> None:
-        """A session is through sign-in: the relay takes mail."""
-        if self.state.rounds:
+        """A session is through sign-in."""
+        self._proved = True
+        if self.state.stage in ("", *verdict.SESSION_STAGES):  # what held the relay is behind us
+            self._flows(hop)
+        self.start()
+
+    def _flows(self, hop: Hop) -> None:
+        """The relay takes mail."""
+        was_down = bool(self.state.rounds)
+        self.state.works()
+        if was_down:
             self.desk.log.relay_up(hop.key, len(self.waiting))
             self.desk.relay_works()
-        self.state = self.desk.relays[self.route.key] = RelayState()
-        self._proved = True
-        self.start()
+
+    # ------------------------------------------------------------ pace
+
+    def _in_pace(self) -> bool:
+        """Whether one more message may go now; where not, each that waits is told when its turn comes."""
+        rates = self.desk.settings.config.RATE
+        if not rates:
+            return True
+        now = self.desk.now().wall
+        if self.state.pace.free(rates, now) > 0:
+            return True
+        works = self.waiting.take_all()
+        why = Outcome(DEFERRED, f"waits for its turn: RATE {pace.said(rates)} is reached", scope=RELAY)
+        place = 0
+        for work in works:
+            until = self.state.pace.when(rates, now, place)
+            place += self._messages(work)
+            if work.known:  # a host was asked in this attempt, and what it said counts
+                self._back(work, why)
+            else:
+                self.desk.waits(work.item, work.indices, why, until, self.state)
+        if works and now - self._told_of_pace >= TELL_OF_PACE:
+            self._told_of_pace = now
+            self.desk.log.paced(self.route.key, why, len(works), self.state.pace.when(rates, now) - now)
+        return False
+
+    def _messages(self, work: Work) -> int:
+        """As how many messages it goes."""
+        most = self.desk.settings.config.MAXRECIPIENTS
+        return -(-len(work.indices) // most)
+
+    def _went(self, work: Work, sign: int = 1) -> None:
+        """It goes now, or (-1) it did not go after all."""
+        if rates := self.desk.settings.config.RATE:
+            self.state.pace.took(rates, self.desk.now().wall, sign * self._messages(work))
 
     # ------------------------------------------------------------ one message
 
     def _next_job(self, left: list[int], hop: Hop) -> Job | None:
         """The next transaction for a session, or None when it has done its share or nothing waits."""
-        while left[0] > 0 and not self._closing and self._has_work_for(hop):
-            work = self.waiting.popleft()
-            if hop in work.tried:
-                self.waiting.append(work)
-                continue
+        while left[0] > 0 and not self._closing and not self.approach.is_paused(hop) and self._in_pace():
+            work = self.waiting.next(hop)
+            if work is None:
+                return None
             if (known := self._refused_senders.get(work.item.envelope.sender)) is not None:
                 self._back(work, known)
                 continue
@@ -229,6 +249,7 @@ class Relay:
                 self._back(work, Outcome(FAILED, loop, scope=MESSAGE, status="5.4.6"))  # RFC 3463 3.5
                 continue
             left[0] -= 1
+            self._went(work)
             return self._job(work, work.stored)
         return None
 
@@ -249,6 +270,7 @@ class Relay:
             chunks,
             needs_smtputf8=any(needs_smtputf8(address) for address in (sender, *recipients)),
             eightbit=envelope.has_8bit,
+            most=self.desk.settings.config.MAXRECIPIENTS,
             key=work,
             wishes=self._wishes(work),
         )
@@ -268,6 +290,9 @@ class Relay:
         assert isinstance(work, Work)
         work.close()
         pairs = list(zip(work.indices, outcomes, strict=True))
+        if self.state.rounds and any(verdict.was_tried(outcome) and not outcome.holds_relay for outcome in outcomes):
+            self._flows(hop)
+            self.start()
         if all(outcome.kind != DEFERRED for outcome in outcomes):
             self.desk.finished(work.item, pairs, self, told=work.told)
         else:
@@ -276,7 +301,9 @@ class Relay:
     def _deferred(self, work: Work, pairs: list[tuple[int, Outcome]], hop: Hop) -> None:
         """A transaction some of whose recipients are deferred: to the next host, to another session, or for now."""
         answered = [pair for pair in pairs if verdict.was_tried(pair[1])]
-        down = next((o for _, o in answered if o.scope in (RELAY, MACHINE) and o.kind == DEFERRED), None)
+        if not answered:
+            self._went(work, -1)
+        down = next((outcome for _, outcome in answered if outcome.holds_relay), None)
         if down is not None and len(self.approach.hops) > 1:
             self.approach.pause(hop, down)
         tried = work.tried | {hop}
@@ -291,35 +318,34 @@ class Relay:
             rest = Work(work.item, untried, work.tried)
             rest.known = {index: work.known[index] for index in untried if index in work.known}
             again.append(rest)
-        self.waiting.extendleft(again)
+        self.waiting.put_back(again)
         for _ in range(len(again) - (0 if stays else 1)):
             self.desk.split(work.item)
         for _, outcome in stays:
             if outcome.scope == SENDER and outcome.kind == DEFERRED:
                 self._refused_senders[work.item.envelope.sender] = outcome
+        if down is not None and self.approach.exhausted:
+            self._all_wait(down, [])  # first, so that what was tried waits as long as the rest
         if stays:
             self.desk.finished(work.item, stays, self, told=work.told)
-        if down is not None and self.approach.exhausted:
-            self._all_wait(down, [])
 
     def _may_go_on(self, outcome: Outcome) -> bool:
         """Whether the next host is to be tried with what this one answered."""
         if outcome.kind != DEFERRED or (outcome.stage == "final DATA" and not outcome.code):
             return False
-        return self.route.kind == DIRECT or outcome.scope in (RELAY, MACHINE)
+        return self.route.kind == DIRECT or outcome.holds_relay
 
     def _all_wait(self, outcome: Outcome, tried: list[Work]) -> None:
         """The relay takes nothing: what was tried is recorded, the rest waits with the relay's own state."""
         now = self.desk.now().wall
-        waiting = [*tried, *self.waiting]
-        self.waiting.clear()
+        waiting = [*tried, *self.waiting.take_all()]
         wait = self.state.refused(outcome, now, self.desk.next_backoff)
         self.desk.log.relay_down(self.route.key, outcome, len(waiting), wait)
         for work in waiting:
             if work in tried or work.tried:
                 self._back(work, outcome)
             else:
-                self.desk.waits(work.item, work.indices, self.state)
+                self.desk.waits(work.item, work.indices, self.state.outcome, self.state.down_until, self.state)
         self.desk.relay_is_down(self, outcome)
 
     def _back(self, work: Work, outcome: Outcome) -> None:

@@ -17,14 +17,15 @@ import random
 import traceback
 
 from dma_runtime.delivery import news
+from dma_runtime.delivery.backlog import Work
 from dma_runtime.delivery.mailroom import Mailroom
 from dma_runtime.delivery.news import News
 from dma_runtime.delivery.queue import Item, Queue, Round
 from dma_runtime.delivery.record import PAUSE, Recorder, Step
-from dma_runtime.delivery.remote import Relay, Work
+from dma_runtime.delivery.remote import Relay
 from dma_runtime.delivery.settings import Settings
 from dma_runtime.history import attempt_event
-from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, MACHINE, RELAY, Outcome
+from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, MACHINE, Outcome
 from dma_runtime.policy import retry, route, telling
 from dma_runtime.policy.relay import MACHINE_RETRY, RelayState
 from dma_runtime.system import clock, identity, notice, relays
@@ -105,7 +106,7 @@ class Rounds:
         for key, relay in list(self._relays.items()):
             if relay.route.kind == route.DIRECT and not relay.busy:
                 del self._relays[key]
-                if not relay.state.rounds:
+                if not relay.state.worth_keeping(self.now().wall):
                     self.relays.pop(key, None)
 
     def _begin(self, item: Item, now: float, touched: set[str]) -> None:
@@ -139,7 +140,7 @@ class Rounds:
             else:
                 relay = self._relay(found)
                 if relay.state.waits(now) and not item.round.forced:
-                    self.waits(item, indices, relay.state)
+                    self.waits(item, indices, relay.state.outcome, relay.state.down_until, relay.state)
                 else:
                     relay.add(Work(item, indices))
                     touched.add(key)
@@ -246,23 +247,22 @@ class Rounds:
             return now + MACHINE_RETRY, before.backoff
         if round.forced and before.next_attempt > now:
             return before.next_attempt, before.backoff
-        if outcome.scope == RELAY and relay is not None and relay.state.waits(now):
+        if outcome.holds_relay and relay is not None and relay.state.waits(now):
             return relay.state.down_until, relay.state.backoff
         backoff = self.next_backoff(before.backoff)
         return now + backoff, backoff
 
-    def waits(self, item: Item, indices: list[int], state: RelayState) -> None:
-        """Recipients were not tried, their relay takes no mail at present."""
+    def waits(self, item: Item, indices: list[int], why: Outcome, until: float, state: RelayState) -> None:
+        """Recipients were not tried, their relay takes no mail at present: due again at `until` (wall clock)."""
         if item.round is None:
             return
         moment = self.now()
-        last = Outcome(DEFERRED, state.text, code=state.code, stage=state.stage)
         for index in indices:
             if self._expired(item, index, moment, False, state):
-                item.round.failures.append((index, retry.given_up(last, self.settings.config.EXPIRE)))
+                item.round.failures.append((index, retry.given_up(why, self.settings.config.EXPIRE)))
             else:
-                item.round.waiting[index] = state.down_until
-                item.round.deferred[index] = last
+                item.round.waiting[index] = until
+                item.round.deferred[index] = why
         self._part_is_back(item, item.round, [], [])
 
     def _part_is_back(self, item: Item, round: Round, events: list[Event], tidings: list[News]) -> None:
@@ -329,6 +329,7 @@ class Rounds:
     def _over(self, item: Item, round: Round) -> None:
         """The round is over and the item stays: when is it due again?"""
         item.round = None
+        item.fresh = False
         state, now = item.state, self.now().wall
         dues = [max(state.recipients[index].next_attempt, round.waiting.get(index, 0.0)) for index in state.open]
         if dues and not state.held:
@@ -376,7 +377,14 @@ class Rounds:
         self.keep_relays()
 
     def keep_relays(self) -> None:
-        relays.write(self.spool.path, self.relays)
+        relays.write(self.spool.path, self.relays, self.now().wall)
+
+    def shift(self, seconds: float) -> None:
+        """The wall clock was set: what waits for a relay waits as long as was meant."""
+        for state in self.relays.values():
+            state.shift(seconds)
+        for relay in self._relays.values():
+            relay.approach.shift(seconds)
 
     def slept(self) -> None:
         """The machine was asleep: connections are gone whatever they look like."""

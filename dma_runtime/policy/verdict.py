@@ -7,8 +7,10 @@ The rules are those of docs/architecture.md ("Meaning of failures"):
   is final at once. What speaks of the message (too large, its kind not possible) is a verdict on the message in both
   cases.
 - 5yz to RCPT is a verdict on the recipient, to DATA or the end of the message on the message.
-- Texts marked as quota or account (enhanced status 5.4.5 by default, more by recipe) pace the relay and bounce
+- Texts marked as quota or account (enhanced status 5.4.5, and those of QUOTATEXT in dma.conf) pace the relay and bounce
   nothing, wherever they come.
+- A 4yz that asks for a slower pace (too many messages, sign-ins or connections in a short time) is a state of the relay
+  that soon passes, wherever it comes: a short pause for all, not a back-off for each (outcome.PACE).
 - A demand for a login (530, 538) is a state of the relay wherever it comes, and 421 is the relay closing (RFC 5321
   3.8).
 - 4yz defers what the same 5yz would have refused.
@@ -20,7 +22,7 @@ Pure. Follows RFC 5321 4.2, RFC 3463, RFC 1870 6, RFC 4954 6.
 
 from __future__ import annotations
 
-from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, MACHINE, MESSAGE, RECIPIENT, RELAY, SENDER, Outcome
+from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, MACHINE, MESSAGE, PACE, RECIPIENT, RELAY, SENDER, Outcome
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +36,16 @@ QUOTA = ("5.4.5",)
 _ABOUT_MESSAGE = ("5.3.4", "5.6.", "5.2.3")  # too large; content or conversion; larger than the recipient takes
 _NEEDS_LOGIN = (530, 538)  # RFC 4954 6
 
+# Words by which servers ask for a slower pace: Postfix (anvil), Exim (ratelimit), Gmail, Exchange, IONOS, Yahoo and others.
+# What the same words say of one recipient (a full mailbox, too many recipients) is excluded.
+_TOO_FAST = (
+    "rate limit", "ratelimit", "rate exceeded", "rate has been exceeded", "too fast", "too many messages", "too many mails",
+    "too many emails", "too many login", "too many auth", "too many connections", "too many concurrent", "too much mail",
+    "throttl", "send limit", "sending limit", "message limit", "limit exceeded", "hourly limit", "daily limit", "slow down",
+    "unusual rate",
+)  # fmt: skip
+_NOT_PACE = ("4.2.2", "4.5.3")  # RFC 3463: mailbox full; too many recipients
+
 _HINTS = {
     "connect": "The relay does not let this machine in; ask its operator, or check SMARTHOST and PORT in dma.conf.",
     "EHLO": "The relay does not accept this machine's name; check MAILNAME in dma.conf.",
@@ -44,6 +56,7 @@ _DIRECT_HINT = "The domain's mail exchanger takes no mail from this machine; man
 _LOGIN_HINT = "The relay wants a login: put one for it into auth.conf, or run `dma-setup'."
 _TLS_HINT = "The relay wants TLS first: add SECURETRANSFER and STARTTLS to dma.conf."  # RFC 3207 4 answers 530 too
 _QUOTA_HINT = "The relay's sending limit is reached; mail waits until it lifts it."
+_PACE_HINT = "The relay asks for a slower pace; RATE in dma.conf sets one."
 _SENDER_HINT = "The relay does not accept this sender; set MASQUERADE in dma.conf to an address the account may use."
 
 
@@ -62,12 +75,14 @@ def judge(
         assert stage == "final DATA", stage
         return made(DELIVERED, RECIPIENT)
     final = code >= 500
+    if not final and _asks_for_patience(status, text):
+        return made(DEFERRED, PACE, hint=_PACE_HINT)
     if code == 421:
         return made(DEFERRED, RELAY)
     if stage in SESSION_STAGES:
         hint = _HINTS[stage] if smarthost else _DIRECT_HINT
         return made(DEFERRED, RELAY, final, hint if final else "")
-    if any(mark in status or mark in text for mark in quota):
+    if any(mark in status or mark.lower() in text.lower() for mark in quota):
         return made(DEFERRED, RELAY, final, _QUOTA_HINT if final else "")
     if code in _NEEDS_LOGIN:
         return made(DEFERRED, RELAY, True, _TLS_HINT if "STARTTLS" in text.upper() else _LOGIN_HINT)
@@ -80,6 +95,13 @@ def judge(
     if not final and (code == 452 or status.startswith(("4.3.", "4.4."))):
         return made(DEFERRED, RELAY)  # the relay is short of something, whoever sends
     return made(FAILED if final else DEFERRED, SENDER)
+
+
+def _asks_for_patience(status: str, text: str) -> bool:
+    if status in _NOT_PACE:
+        return False
+    said = " ".join(text.lower().split())
+    return any(words in said for words in _TOO_FAST) and "mailbox" not in said
 
 
 def refusal(stage: str, text: str, *, relay: str = "", hint: str = "") -> Outcome:

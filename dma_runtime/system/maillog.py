@@ -87,6 +87,11 @@ class MailLog:
         text = f"relay {relay} takes no mail: {_staged(outcome)}{hint}"
         self.write(WARNING, f"{text}; other hosts are preferred for {wait:.0f}s")
 
+    def paced(self, relay: str, outcome: Outcome, waiting: int, wait: float) -> None:
+        """One line for all messages that wait for their turn."""
+        text = f"relay {relay}: {outcome.text}; {waiting} message{'s' if waiting != 1 else ''} waiting"
+        self.write(INFO, f"{text}, the next goes in {wait:.0f}s")
+
     def relay_up(self, relay: str, waiting: int) -> None:
         self.write(NOTICE, f"relay {relay} takes mail again; {waiting} message{'s' if waiting != 1 else ''} waiting")
 

@@ -1,4 +1,5 @@
-"""The file `SPOOLDIR/relays`: what is known about relays that take no mail, so that it outlives the owner.
+"""The file `SPOOLDIR/relays`: what is known about relays (down until when, and what went to them lately), so that it
+outlives the owner.
 
 Replaced atomically by the owner, read by listings. It is advice: when it is lost or torn, the price is one attempt
 per relay, so nothing is synced and a bad file is an empty one.
@@ -26,16 +27,16 @@ def read(spool_path: str) -> dict[str, RelayState]:
     return {key: RelayState.from_json(value) for key, value in found.items() if isinstance(value, dict)}
 
 
-def write(spool_path: str, states: dict[str, RelayState]) -> None:
-    """Keep the relays that are down. Failing (a full disk) is silent: it is advice."""
+def write(spool_path: str, states: dict[str, RelayState], now: float) -> None:
+    """Keep what another owner should know at `now` (wall clock). Failing (a full disk) is silent: it is advice."""
     path = os.path.join(spool_path, NAME)
-    down = {key: state.to_json() for key, state in states.items() if state.rounds}
+    kept = {key: state.to_json() for key, state in states.items() if state.worth_keeping(now)}
     try:
-        if not down:
+        if not kept:
             os.unlink(path)
             return
         with open(path + ".new", "w", encoding="utf-8", opener=_private) as file:
-            json.dump(down, file)
+            json.dump(kept, file)
         os.replace(path + ".new", path)
     except OSError:
         pass

@@ -3,7 +3,7 @@
 import pytest
 
 from dma_runtime import config
-from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, MACHINE, MESSAGE, RECIPIENT, RELAY, SENDER
+from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, MACHINE, MESSAGE, PACE, RECIPIENT, RELAY, SENDER
 from dma_runtime.policy import tls, verdict
 from dma_runtime.smtp.reply import reply
 
@@ -67,9 +67,43 @@ def test_what_a_530_wants(text, remedy):
 
 
 def test_a_recipe_marks_its_own_quota_texts():
-    said = reply("450 Mail send limit exceeded")
-    assert verdict.judge("final DATA", said).scope == MESSAGE
-    assert verdict.judge("final DATA", said, quota=("5.4.5", "Mail send limit")).scope == RELAY
+    said = reply("554 Transaction failed: Credits used up")
+    assert verdict.judge("final DATA", said).kind == FAILED
+    marked = verdict.judge("final DATA", said, quota=("5.4.5", "credits used"))
+    assert (marked.kind, marked.scope, marked.tell) == (DEFERRED, RELAY, True)
+
+
+@pytest.mark.parametrize("stage", [*SESSION, "MAIL FROM", "RCPT TO", "DATA", "final DATA"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "450 4.7.1 Error: too much mail from 192.0.2.1",  # Postfix
+        "421 4.7.0 mail.example Error: too many connections from 192.0.2.1",
+        "454 4.7.0 Too many login attempts, please try again later.",  # Gmail
+        "421-4.7.28 Gmail has detected an unusual rate of unsolicited mail\n421 4.7.28 originating from your network",
+        "450 Requested mail action not taken: Mail send limit exceeded.",  # IONOS
+        "432 4.3.2 STOREDRV.ClientSubmit; sender thread limit exceeded",  # Exchange
+        "451 Sender rate 12.0 / 1m exceeds: rate limit is 10",  # Exim
+    ],
+)
+def test_a_relay_that_asks_for_a_slower_pace(stage, text):
+    outcome = verdict.judge(stage, reply(text))
+    assert (outcome.kind, outcome.scope, outcome.tell) == (DEFERRED, PACE, False)
+    assert outcome.holds_relay
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "452 4.5.3 Too many recipients",
+        "452 4.2.2 The recipient's mailbox is over its limit: quota limit exceeded",
+        "450 4.2.1 The user you are trying to contact is receiving mail at a rate that prevents more",
+        "451 4.7.1 Greylisted, please try again later",
+        "550 5.7.1 Message rate limit exceeded",  # final: that is a verdict, unless a recipe marks it
+    ],
+)
+def test_what_speaks_of_one_recipient_is_no_matter_of_pace(text):
+    assert verdict.judge("RCPT TO", reply(text)).scope == RECIPIENT
 
 
 def test_faults_of_the_connection():

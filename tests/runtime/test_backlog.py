@@ -1,0 +1,129 @@
+"""Whose turn it is at a relay: a fresh message does not wait behind ten thousand, and neither lane starves."""
+
+from dma_runtime.delivery.backlog import FRESH_IN_A_ROW, Backlog, Work
+from dma_runtime.delivery.queue import Item
+from dma_runtime.envelope import Envelope, Moment, Recipient
+from dma_runtime.history import fold
+from dma_runtime.outcome import DEFERRED, PACE, RELAY, Outcome
+from dma_runtime.policy.relay import RelayState
+from dma_runtime.policy.route import Hop
+from dma_runtime.system import relays
+
+ONE, OTHER = Hop("one.test", 25), Hop("other.test", 25)
+MOMENT = Moment(1_800_000_000.0, 1.0, 1.0, "b")
+
+
+def work(name, *, waited=False, tried=()):
+    envelope = Envelope(name, "a@x", [Recipient("b@x")], MOMENT.wall)
+    item = Item(envelope, fold(envelope, [], MOMENT))
+    item.fresh = not waited
+    return Work(item, [0], frozenset(tried))
+
+
+def taken(backlog, hop=ONE):
+    names = []
+    while (found := backlog.next(hop)) is not None:
+        names.append(found.item.id)
+    return names
+
+
+def test_first_come_first_served():
+    backlog = Backlog()
+    for name in "abc":
+        backlog.add(work(name))
+    assert backlog.head.item.id == "a"
+    assert taken(backlog) == ["a", "b", "c"]
+    assert not backlog
+    assert backlog.head is None
+
+
+def test_a_fresh_message_passes_ten_thousand_deferred_ones():
+    backlog = Backlog()
+    for number in range(10_000):
+        backlog.add(work(f"old{number}", waited=True))
+    backlog.add(work("fresh"))
+    assert "fresh" in [backlog.next(ONE).item.id for _ in range(2)]
+
+
+def test_neither_lane_starves():
+    backlog = Backlog()
+    for number in range(40):
+        backlog.add(work(f"old{number}", waited=True))
+        backlog.add(work(f"new{number}"))
+    first = [backlog.next(ONE).item.id[:3] for _ in range(20)]
+    assert first.count("old") == 20 // (FRESH_IN_A_ROW + 1)
+    assert len(taken(backlog)) == 60
+
+
+def test_what_comes_back_is_next():
+    backlog = Backlog()
+    for name in "ab":
+        backlog.add(work(name))
+    first = backlog.next(ONE)
+    second = backlog.next(ONE)
+    backlog.add(work("c"))
+    backlog.put_back([first, second])
+    assert taken(backlog) == ["a", "b", "c"]
+
+
+def test_a_host_takes_only_what_it_has_not_tried():
+    backlog = Backlog()
+    backlog.add(work("a", tried=[ONE]))
+    backlog.add(work("b"))
+    assert backlog.has(ONE)
+    assert backlog.next(ONE).item.id == "b"
+    assert not backlog.has(ONE)
+    assert backlog.next(ONE) is None
+    assert len(backlog) == 1
+    assert taken(backlog, OTHER) == ["a"]
+
+
+def test_taking_out():
+    backlog = Backlog()
+    one, other = work("a"), work("b", waited=True)
+    backlog.add(one)
+    backlog.add(other)
+    assert backlog.remove(other)
+    assert not backlog.remove(other)
+    assert backlog.take_all() == [one]
+    assert not backlog
+
+
+# ---------------------------------------------------------------- the relay's own state
+
+
+def down(scope, text="4 later"):
+    state = RelayState()
+    state.refused(Outcome(DEFERRED, text, scope=scope, stage="MAIL FROM", answered=True), MOMENT.wall, lambda last: last * 2 or 300.0)
+    return state
+
+
+def test_a_clock_that_is_set_back_holds_nobody_for_a_day():
+    state = down(RELAY)
+    state.shift(-86400)
+    assert state.down_until - (MOMENT.wall - 86400) == 300
+    untouched = RelayState()
+    untouched.shift(1000)
+    assert not untouched.waits(MOMENT.wall)
+
+
+def test_a_slower_pace_is_a_minute_then_the_back_off():
+    state = down(PACE)
+    assert state.down_until - MOMENT.wall == 60
+    again = state.refused(Outcome(DEFERRED, "slow down", scope=PACE), MOMENT.wall, lambda last: last * 2 or 300.0)
+    assert again == 120
+    state.works()
+    assert (state.rounds, state.backoff, state.waits(MOMENT.wall)) == (0, 0.0, False)
+
+
+def test_what_went_is_remembered_when_the_relay_works_again(tmp_path):
+    states = {"relay.test:25": down(RELAY), "other.test:25": RelayState()}
+    states["relay.test:25"].pace.took(((5, 3600),), MOMENT.wall, 5)
+    states["relay.test:25"].works()
+    relays.write(str(tmp_path), states, MOMENT.wall)
+    found = relays.read(str(tmp_path))
+    assert list(found) == ["relay.test:25"]
+    assert found["relay.test:25"].pace.free(((5, 3600),), MOMENT.wall) == 0
+    assert not found["relay.test:25"].rounds
+    relays.write(str(tmp_path), found, MOMENT.wall + 7200)
+    assert not (tmp_path / "relays").exists()
