@@ -94,7 +94,8 @@ def test_taking_out():
 
 def down(scope, text="4 later"):
     state = RelayState()
-    state.refused(Outcome(DEFERRED, text, scope=scope, stage="MAIL FROM", answered=True), MOMENT.wall, lambda last: last * 2 or 300.0)
+    outcome = Outcome(DEFERRED, text, scope=scope, stage="MAIL FROM", answered=True)
+    state.refused(outcome, MOMENT.wall, lambda last: last * 2 or 300.0)
     return state
 
 
