@@ -24,12 +24,14 @@ class Job:
     `chunks(capabilities)` gives the body for this relay: CRLF line ends, the last line ended; dot-stuffed unless
     `capabilities.chunking`; pieces of about 64 KB. It is called once a transaction, so it may be called again when
     the job is split. `size` is the body's size in bytes as it will go out, an estimate is good enough (RFC 1870 3); 0
-    is unknown. `most`: recipients in one transaction, 0 for any number. `key` is the caller's. `wishes`: the parameters of
-    MAIL, and of each RCPT, for a relay that speaks DSN (`smtp.notification`), each with a blank before it.
+    is unknown. `most`: recipients in one transaction, 0 for any number. `last`: the session ends with it. `key` is the
+    caller's. `wishes`: the parameters of MAIL, and of each RCPT, for a relay that speaks DSN (`smtp.notification`), each with
+    a blank before it.
     """
 
     __slots__ = (
-        "chunks", "eightbit", "id", "key", "most", "needs_smtputf8", "recipients", "requiretls", "sender", "size", "wishes",
+        "chunks", "eightbit", "id", "key", "last", "most", "needs_smtputf8", "recipients", "requiretls", "sender", "size",
+        "wishes",
     )  # fmt: skip
 
     def __init__(
@@ -44,6 +46,7 @@ class Job:
         eightbit: bool = False,
         requiretls: bool = False,
         most: int = 0,
+        last: bool = False,
         key: object = None,
         wishes: tuple[bytes, list[bytes]] | None = None,
     ) -> None:
@@ -56,6 +59,7 @@ class Job:
         self.eightbit = eightbit
         self.requiretls = requiretls
         self.most = most
+        self.last = last
         self.key = key
         self.wishes = wishes
 

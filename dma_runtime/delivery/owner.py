@@ -111,6 +111,7 @@ class Owner:
     async def serve(self, goal: Goal) -> None:
         """Work until the goal is reached: the queue is empty, the run is over, or somebody says stop."""
         self.resident = goal.resident
+        self.rounds.stays = goal.resident or bool(self._attendants)
         control = Control(self._answer)
         await control.open(self.ownership.listen())
         loop = asyncio.get_running_loop()

@@ -11,6 +11,7 @@ Rules:
   (RFC 5321 5.1): what waits when a smarthost takes no mail, and with MX whatever is deferred. Not what may have been
   delivered, its connection having been lost behind the end of the message.
 - A refused sender is a pair (sender, relay): its other messages are deferred with the same words, untried.
+- Where the owner stays, a session with nothing to send waits a while for the next message (`delivery.idle`).
 - RATE holds towards the relay, whatever host of it takes the mail: what has to wait is given the time of its turn
   (`policy.pace`).
 - The body is read while it is sent; a message is open only while it is under way.
@@ -24,6 +25,7 @@ from typing import Protocol
 from dma_runtime.address import needs_smtputf8
 from dma_runtime.delivery.approach import Approach
 from dma_runtime.delivery.backlog import Backlog, Work
+from dma_runtime.delivery.idle import Idlers
 from dma_runtime.delivery.queue import Item
 from dma_runtime.delivery.session import Job, Refused, Session
 from dma_runtime.errors import BrokenMessage
@@ -69,6 +71,7 @@ class Desk(Protocol):
     now: Callable[[], Moment]
     wake: Callable[[], None]
     relays: dict[str, RelayState]
+    stays: bool  # it does not leave when the queue is empty
 
     def finished(
         self, item: Item, pairs: list[tuple[int, Outcome]], relay: Relay | None = None, *, told: bool = False
@@ -97,6 +100,7 @@ class Relay:
         self._refused_senders: dict[str, Outcome] = {}
         self.sessions: set[asyncio.Task[None]] = set()
         self._open_sessions: dict[Session, Hop] = {}
+        self._idle = Idlers()
         self._closing = False
         self._proved = False  # a session of this run got through sign-in
         self._enough = False  # the relay lets no more of them in
@@ -104,19 +108,21 @@ class Relay:
 
     @property
     def busy(self) -> bool:
-        return bool(self.sessions or self.waiting)
+        return bool(self.waiting) or len(self.sessions) > len(self._idle)
 
     def add(self, work: Work) -> None:
         """Let a message wait here; `start` opens what is needed."""
         self.waiting.add(work)
 
     def start(self) -> None:
-        """Open as many sessions as the backlog justifies; before one has got through sign-in, a single one."""
+        """Have as many sessions at work as the backlog justifies; before one has got through sign-in, a single one."""
         if not self.waiting or self._closing or not self._in_pace():
             return
         most = self.desk.settings.config.MAXCONNECTIONS if self._proved and not self.state.rounds else 1
-        wanted = min(most, 1 + len(self.waiting) // BACKLOG_PER_SESSION) if not self._enough else 0
-        while len(self.sessions) < wanted:
+        wanted = min(most, 1 + len(self.waiting) // BACKLOG_PER_SESSION)
+        while len(self.sessions) - len(self._idle) < wanted and self._idle.wake():
+            pass
+        while len(self.sessions) < wanted and not self._enough:
             task = asyncio.create_task(self._serve())
             self.sessions.add(task)
             task.add_done_callback(self._ended)
@@ -147,8 +153,11 @@ class Relay:
         self._open_sessions[session] = hop
         left = [self.desk.settings.config.MAXMESSAGES]  # jobs this connection may still take
         try:
-            while session.usable and left[0] > 0 and not self._closing and self._has_work_for(hop):
-                await session.run(lambda: self._next_job(left, hop), lambda job, outcomes: self._done(job, outcomes, hop))
+            while session.usable and left[0] > 0 and not self._closing and not self.approach.is_paused(hop):
+                if self.waiting.has(hop):
+                    await session.run(lambda: self._next_job(left, hop), lambda job, outcomes: self._done(job, outcomes, hop))
+                elif not self.desk.stays or self.waiting or not await self._idle.wait():
+                    break
         finally:
             del self._open_sessions[session]
             await session.quit()
@@ -168,9 +177,6 @@ class Relay:
                 self._back(work, outcome)
         else:
             self._all_wait(outcome, tried)
-
-    def _has_work_for(self, hop: Hop) -> bool:
-        return not self.approach.is_paused(hop) and self.waiting.has(hop)
 
     def _works(self, hop: Hop) -> None:
         """A session is through sign-in."""
@@ -250,10 +256,10 @@ class Relay:
                 continue
             left[0] -= 1
             self._went(work)
-            return self._job(work, work.stored)
+            return self._job(work, work.stored, last=not left[0])
         return None
 
-    def _job(self, work: Work, stored: StoredMessage) -> Job:
+    def _job(self, work: Work, stored: StoredMessage, *, last: bool) -> Job:
         envelope = work.item.envelope
 
         def chunks(capabilities: Capabilities) -> Iterator[bytes]:
@@ -271,6 +277,7 @@ class Relay:
             needs_smtputf8=any(needs_smtputf8(address) for address in (sender, *recipients)),
             eightbit=envelope.has_8bit,
             most=self.desk.settings.config.MAXRECIPIENTS,
+            last=last,
             key=work,
             wishes=self._wishes(work),
         )
@@ -339,14 +346,17 @@ class Relay:
         """The relay takes nothing: what was tried is recorded, the rest waits with the relay's own state."""
         now = self.desk.now().wall
         waiting = [*tried, *self.waiting.take_all()]
-        wait = self.state.refused(outcome, now, self.desk.next_backoff)
-        self.desk.log.relay_down(self.route.key, outcome, len(waiting), wait)
+        news = not self.state.waits(now)  # else another session was told it in this round, and that counts once
+        if news:
+            wait = self.state.refused(outcome, now, self.desk.next_backoff)
+            self.desk.log.relay_down(self.route.key, outcome, len(waiting), wait)
         for work in waiting:
             if work in tried or work.tried:
                 self._back(work, outcome)
             else:
                 self.desk.waits(work.item, work.indices, self.state.outcome, self.state.down_until, self.state)
-        self.desk.relay_is_down(self, outcome)
+        if news:
+            self.desk.relay_is_down(self, outcome)
 
     def _back(self, work: Work, outcome: Outcome) -> None:
         """One outcome for all recipients of a work; what a host said of one before is what counts."""
@@ -356,9 +366,11 @@ class Relay:
     def close(self) -> None:
         """Begin nothing new; what is under way goes on."""
         self._closing = True
+        self._idle.dismiss()
 
     def abort(self) -> None:
         """Drop every connection; what was under way comes back as deferred or untried."""
+        self._idle.dismiss()
         for session in list(self._open_sessions):
             session.abort()
 
@@ -366,4 +378,5 @@ class Relay:
         """Somebody runs the queue, or the configuration changed: try again whatever was refused."""
         self._refused_senders.clear()
         self.approach.forget()
+        self._idle.dismiss()
         self.state.down_until = 0.0

@@ -81,6 +81,7 @@ class Rounds:
         self.wake = wake
         self.now = now
         self.relays: dict[str, RelayState] = relays.read(self.spool.path)
+        self.stays = False  # the owner does not leave when the queue is empty
         self._no_network_at = 0.0  # seconds awake
         self.without_network = 0  # rounds in a row that failed for want of a network
         self._standing = bool(notice.current(self.spool.path))

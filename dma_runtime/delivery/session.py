@@ -9,6 +9,8 @@ Rules (hard-parts.md, Speaking SMTP ahead of the replies):
   ahead of its own MAIL and RCPT only once a message of the same sender went through on this session; a refused MAIL,
   or all RCPT refused, ends that.
 - A group behind an unanswered end of message starts with RSET. A group is written in one piece.
+- QUIT rides behind the last message (RFC 2920 3.1: the end of a group) once a message went through here, so the relay has
+  room for the next session as soon as it has answered.
 - RCPTMAX and a relay's 452 "too many recipients" split a job; MAILMAX and RCPTDOMAINMAX end the session without a
   refused command (RFC 9422).
 - A body that cannot be read to its end is never closed with a dot: the connection is.
@@ -78,6 +80,7 @@ class Session:
         self._window = WINDOW_FIRST
         self._speculate = True
         self._last_job = False  # what was pulled is still sent, nothing else
+        self._parting: asyncio.Future[None] | None = None  # QUIT was sent; done when it was answered
         self._needs_reset = False
         self._flight: deque[Part] = deque()  # begun and not over, oldest first
         self._unanswered = 0  # bytes of their bodies
@@ -127,7 +130,9 @@ class Session:
         """Say goodbye and close. Never raises, never waits longer than the QUIT timeout."""
         self._closing = True
         line = self._line
-        if not line.failed and not self._engine.outstanding:
+        if self._parting is not None and not line.failed:
+            await asyncio.wait((self._parting,), timeout=line.timeouts.quit)
+        elif not line.failed and not self._engine.outstanding:
             try:
                 await line.ask(command.QUIT, command.QUIT_LINE, "QUIT", line.timeouts.quit)
             except Broken:
@@ -254,6 +259,7 @@ class Session:
             if part is None:
                 part = self._begin()
                 if part is None:
+                    self._part_company(out)
                     break
                 self._current = part
             now = part.transaction
@@ -279,6 +285,20 @@ class Session:
                     break  # its replies decide
         if out and not line.failed:
             line.write(b"".join(out))
+
+    def _part_company(self, out: list[bytes]) -> None:
+        """QUIT behind the last message, ahead of its replies."""
+        if not self._closing or self._parting is not None or not self._accepted or not self._flight or self._backlog:
+            return
+        if self._engine.may_send():
+            self._parting = asyncio.get_running_loop().create_future()
+            self._line.expect(command.QUIT, self._parted)
+            self._line.show("QUIT")
+            out.append(command.QUIT_LINE)
+
+    def _parted(self, verb: command.Verb, reply: Reply) -> None:  # noqa: ARG002  # whatever it says, this is the end
+        assert self._parting is not None
+        self._parting.set_result(None)
 
     def _end_of_message(self, now: Transaction, verb: command.Verb, text: bytes, out: list[bytes]) -> None:
         # From here until its result is synced in our log the message may be delivered without our knowing: a duplicate
@@ -398,7 +418,7 @@ class Session:
     def _take(self, job: Job) -> None:
         """A pulled job becomes parts, or is answered at once when this relay cannot take it."""
         work, parts, fits = divide(job, self.capabilities, self._domains, self.peer, self.verified)
-        self._last_job = self._last_job or not fits
+        self._last_job = self._last_job or not fits or job.last
         self._backlog.extend(parts)
         if not parts:
             self._report(work)
@@ -408,6 +428,8 @@ class Session:
     def _end(self) -> None:
         """The line failed: settle whatever is in flight."""
         self._closing = True
+        if self._parting is not None and not self._parting.done():
+            self._parting.set_result(None)
         if self._done is None:
             return
         line, engine, flight, worked = self._line, self._engine, self._flight, self._accepted > 0
