@@ -8,7 +8,7 @@ A file is a head of `key: value` lines, a script, and what must come of it:
     login: user secret                 credentials we have;  insecure: yes  lets them go in clear
     verify: name                       the relay's certificate is verified (none by default)
     smarthost: no                      the relay was found by MX
-    message: a@x.example -> b@y.example, c@y.example ; 8bit utf8 requiretls size=5000 parts unreadable
+    message: a@x.example -> b@y.example, c@y.example ; 8bit binary utf8 requiretls size=5000 parts unreadable
     | a line of the body
     C: MAIL FROM:<a@x.example>         we must say this (without line end)
     C* AUTH SCRAM-SHA-256              a line that begins so
@@ -55,6 +55,7 @@ class Message:
         self.sender = sender
         self.recipients = recipients
         self.eightbit = "8bit" in words
+        self.binary = "binary" in words
         self.utf8 = "utf8" in words
         self.requiretls = "requiretls" in words
         self.unreadable = "unreadable" in words  # the spool fails behind the body given
@@ -86,6 +87,7 @@ class Message:
             chunks,
             needs_smtputf8=self.utf8,
             eightbit=self.eightbit,
+            binary=self.binary,
             requiretls=self.requiretls,
             key=key,
         )

@@ -24,14 +24,14 @@ class Job:
     `chunks(capabilities)` gives the body for this relay: CRLF line ends, the last line ended; dot-stuffed unless
     `capabilities.chunking`; pieces of about 64 KB. It is called once a transaction, so it may be called again when
     the job is split. `size` is the body's size in bytes as it will go out, an estimate is good enough (RFC 1870 3); 0
-    is unknown. `most`: recipients in one transaction, 0 for any number. `last`: the session ends with it. `key` is the
-    caller's. `wishes`: the parameters of MAIL, and of each RCPT, for a relay that speaks DSN (`smtp.notification`), each with
-    a blank before it.
+    is unknown. `eightbit`: it has bytes above 127; `binary`: it goes as BINARYMIME where that is taken. `most`: recipients
+    in one transaction, 0 for any number. `last`: the session ends with it. `key` is the caller's. `wishes`: the parameters
+    of MAIL, and of each RCPT, for a relay that speaks DSN (`smtp.notification`), each with a blank before it.
     """
 
     __slots__ = (
-        "chunks", "eightbit", "id", "key", "last", "most", "needs_smtputf8", "recipients", "requiretls", "sender", "size",
-        "wishes",
+        "binary", "chunks", "eightbit", "id", "key", "last", "most", "needs_smtputf8", "recipients", "requiretls", "sender",
+        "size", "wishes",
     )  # fmt: skip
 
     def __init__(
@@ -44,6 +44,7 @@ class Job:
         *,
         needs_smtputf8: bool = False,
         eightbit: bool = False,
+        binary: bool = False,
         requiretls: bool = False,
         most: int = 0,
         last: bool = False,
@@ -57,6 +58,7 @@ class Job:
         self.chunks = chunks
         self.needs_smtputf8 = needs_smtputf8
         self.eightbit = eightbit
+        self.binary = binary
         self.requiretls = requiretls
         self.most = most
         self.last = last
@@ -111,7 +113,9 @@ def parameters(job: Job, capabilities: Capabilities) -> bytes:
     found = b""
     if capabilities.size is not None and job.size:
         found += b" SIZE=%d" % job.size  # RFC 1870 5
-    if job.eightbit and capabilities.eightbitmime:
+    if job.binary and capabilities.binarymime:
+        found += b" BODY=BINARYMIME"  # RFC 3030 3
+    elif job.eightbit and capabilities.eightbitmime:
         found += b" BODY=8BITMIME"  # RFC 6152 3
     if job.needs_smtputf8:
         found += b" SMTPUTF8"  # RFC 6531 3.4

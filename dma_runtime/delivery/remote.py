@@ -30,7 +30,7 @@ from dma_runtime.delivery.queue import Item
 from dma_runtime.delivery.session import Job, Refused, Session
 from dma_runtime.errors import BrokenMessage
 from dma_runtime.message import loops
-from dma_runtime.message.wire import wire
+from dma_runtime.message.wire import goes_binary, wire
 from dma_runtime.outcome import DEFERRED, FAILED, MESSAGE, RELAY, SENDER, Outcome
 from dma_runtime.policy import pace, verdict
 from dma_runtime.policy.exchangers import ascii_domain
@@ -262,20 +262,31 @@ class Relay:
     def _job(self, work: Work, stored: StoredMessage, *, last: bool) -> Job:
         envelope = work.item.envelope
 
-        def chunks(capabilities: Capabilities) -> Iterator[bytes]:
-            work.told = capabilities.dsn
-            return wire(stored.pread, envelope, eightbit=capabilities.eightbitmime, bdat=capabilities.chunking)
-
         sender = ascii_domain(envelope.sender)
         recipients = [ascii_domain(envelope.recipients[index].address) for index in work.indices]
+        utf8 = any(needs_smtputf8(address) for address in (sender, *recipients))
+        binary = goes_binary(stored.pread, envelope)
+
+        def chunks(capabilities: Capabilities) -> Iterator[bytes]:
+            work.told = capabilities.dsn
+            return wire(
+                stored.pread,
+                envelope,
+                eightbit=capabilities.eightbitmime,
+                bdat=capabilities.chunking,
+                binary=binary and capabilities.binarymime,
+                utf8=utf8,
+            )
+
         return Job(
             envelope.id,
             sender,
             recipients,
             envelope.size,
             chunks,
-            needs_smtputf8=any(needs_smtputf8(address) for address in (sender, *recipients)),
+            needs_smtputf8=utf8,
             eightbit=envelope.has_8bit,
+            binary=binary,
             most=self.desk.settings.config.MAXRECIPIENTS,
             last=last,
             key=work,

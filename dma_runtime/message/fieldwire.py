@@ -37,7 +37,7 @@ _STRUCTURED = (
 
 
 def fit(field: Field, eightbit: bool) -> bytes:
-    """The field's lines, without the last line end, as they may go out; `eightbit`: the relay takes 8BITMIME."""
+    """The field's lines, without the last line end, as they may go out; `eightbit`: bytes above 127 may stay."""
     raw = field.raw
     if b"\0" in raw or b"\r" in raw:
         raw = _without_controls(field)

@@ -6,8 +6,12 @@ Rules:
   (RFC 6152) is carried by re-encoding, never by cutting: part by part, only the parts that need it, text as
   quoted-printable, the rest as base64, with the header fields that say so. A multipart that has no parts becomes text.
   Preamble and epilogue, which no reader shows, are written as quoted-printable when they need it.
+- A header that is not ASCII is legal in mail with SMTPUTF8 only (RFC 6532), and what was sent so may come back from a later
+  server without it. So where the addresses do not need SMTPUTF8, UTF-8 in the header becomes encoded words, which every
+  reader shows as the same text. A header in another charset, which nobody named, stays for relays with 8BITMIME.
 - Signed mail is never rewritten: with a DKIM-Signature nothing changes, signed and encrypted parts are left as they are
-  (hard-parts.md). It goes out as it is, whatever the relay said.
+  (hard-parts.md). It goes out as it is, whatever the relay said; as BINARYMIME (RFC 3030) where its lines or bytes need it
+  and the relay takes it. So does what says of itself that it is binary.
 
 `read(length, at)` gives bytes of the message, and raises what the caller's does. Memory is one chunk and the headers of
 the parts. Pure.
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dma_runtime.envelope import Envelope
+    from dma_runtime.message.headers import Field
 
     Read = Callable[[int, int], bytes]
 
@@ -32,19 +37,53 @@ CHUNK = 65536
 _IDENTITY = ("", "7bit", "8bit", "binary")
 
 
-def wire(read: Read, envelope: Envelope, *, eightbit: bool, bdat: bool) -> Iterator[bytes]:
+def wire(
+    read: Read, envelope: Envelope, *, eightbit: bool, bdat: bool, binary: bool = False, utf8: bool = False
+) -> Iterator[bytes]:
     """The message for one relay, in pieces of about 64 KB, ending in CRLF. `eightbit`: it takes 8BITMIME. `bdat`: the
-    message goes by BDAT, where dots are not stuffed (RFC 3030); for DATA they are (RFC 5321 4.5.2)."""
-    if must_change(envelope, eightbit=eightbit):
-        lines = _gathered(_Conversion(read, eightbit).message(mime.parse(read, envelope.size)))
+    message goes by BDAT, where dots are not stuffed (RFC 3030); for DATA they are (RFC 5321 4.5.2). `binary`: it goes as
+    BINARYMIME (see `goes_binary`). `utf8`: as SMTPUTF8."""
+    if not binary and must_change(read, envelope, eightbit=eightbit, utf8=utf8):
+        lines = _gathered(_Conversion(read, eightbit, utf8).message(mime.parse(read, envelope.size)))
     else:
         lines = _copied(read, 0, envelope.size)
     return _on_the_wire(lines, stuff=not bdat)
 
 
-def must_change(envelope: Envelope, *, eightbit: bool) -> bool:
+def must_change(read: Read, envelope: Envelope, *, eightbit: bool, utf8: bool) -> bool:
     """Whether the message cannot go to this relay as it is stored."""
-    return envelope.has_nul or envelope.longest_line > fieldwire.LONGEST or (envelope.has_8bit and not eightbit)
+    if _unfit(envelope) or (envelope.has_8bit and not eightbit):
+        return True
+    return envelope.has_8bit and not utf8 and _speaks_utf8(read(envelope.header_end, 0))
+
+
+def goes_binary(read: Read, envelope: Envelope) -> bool:
+    """Whether it goes as BINARYMIME to a relay that takes that: lines or bytes need it, and it is signed or says so."""
+    if not _unfit(envelope):
+        return False
+    fields, _ = mime.split_header(read(envelope.header_end, 0))
+    for field in fields:
+        if field.name == b"dkim-signature":
+            return True
+        if field.name == b"content-type" and mime.content_type(field.value) in ("multipart/signed", "multipart/encrypted"):
+            return True
+        if field.name == b"content-transfer-encoding" and field.value.strip().lower() == b"binary":
+            return True
+    return False
+
+
+def _unfit(envelope: Envelope) -> bool:
+    return envelope.has_nul or envelope.longest_line > fieldwire.LONGEST
+
+
+def _speaks_utf8(header: bytes) -> bool:
+    if header.isascii():
+        return False
+    try:
+        header.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _copied(read: Read, start: int, end: int) -> Iterator[bytes]:
@@ -117,9 +156,10 @@ class Content:
 class _Conversion:
     """One message on its way to one relay."""
 
-    def __init__(self, read: Read, eightbit: bool) -> None:
+    def __init__(self, read: Read, eightbit: bool, utf8: bool) -> None:
         self.read = read
         self.eightbit = eightbit
+        self.utf8 = utf8
 
     def message(self, top: Part) -> Iterator[bytes]:
         """The whole message, LF line ends."""
@@ -158,6 +198,10 @@ class _Conversion:
 
     def _unfit(self, content: Content) -> bool:
         return content.bad or content.longest > fieldwire.LONGEST or (content.eight and not self.eightbit)
+
+    def _may_keep(self, field: Field) -> bool:
+        """Whether the field goes out with the bytes above 127 it has."""
+        return self.utf8 or (self.eightbit and not _speaks_utf8(field.raw))
 
     def _label(self, part: Part) -> bytes:
         """The encoding a container has to name: its parts are 7bit when the relay takes no more."""
@@ -199,7 +243,7 @@ class _Conversion:
                 continue
             if typed and field.name == b"content-type":
                 continue
-            lines.append(fieldwire.fit(field, self.eightbit))
+            lines.append(fieldwire.fit(field, self._may_keep(field)))
         lines += extra
         if encoding:
             lines.append(b"Content-Transfer-Encoding: " + encoding)

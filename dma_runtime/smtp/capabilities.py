@@ -18,7 +18,7 @@ class Capabilities:
     """
 
     __slots__ = (
-        "binarymime", "chunking", "dsn", "eightbitmime", "enhanced", "mailmax", "mechanisms", "names", "pipelining",
+        "_binarymime", "chunking", "dsn", "eightbitmime", "enhanced", "mailmax", "mechanisms", "names", "pipelining",
         "rcptdomainmax", "rcptmax", "requiretls", "size", "smtputf8", "starttls",
     )  # fmt: skip
 
@@ -40,7 +40,7 @@ class Capabilities:
         self.mechanisms = tuple(mechanisms)
         self.pipelining = "PIPELINING" in offered
         self.chunking = "CHUNKING" in offered
-        self.binarymime = "BINARYMIME" in offered and self.chunking  # RFC 3030 3: BINARYMIME needs CHUNKING
+        self._binarymime = "BINARYMIME" in offered
         self.eightbitmime = "8BITMIME" in offered
         self.smtputf8 = "SMTPUTF8" in offered
         self.dsn = "DSN" in offered
@@ -52,6 +52,10 @@ class Capabilities:
         self.mailmax = _number(limits.get("MAILMAX", ""))
         self.rcptmax = _number(limits.get("RCPTMAX", ""))
         self.rcptdomainmax = _number(limits.get("RCPTDOMAINMAX", ""))
+
+    @property
+    def binarymime(self) -> bool:
+        return self._binarymime and self.chunking  # RFC 3030 3: BINARYMIME needs CHUNKING
 
     def __repr__(self) -> str:
         return f"Capabilities({' '.join(self.names)})"

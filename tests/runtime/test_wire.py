@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dma_runtime.envelope import Envelope, Recipient
 from dma_runtime.message import headers
-from dma_runtime.message.wire import wire
+from dma_runtime.message.wire import goes_binary, wire
 
 
 def envelope_for(data):
@@ -20,15 +20,16 @@ def envelope_for(data):
     envelope.has_8bit = not data.isascii()
     envelope.has_nul = b"\0" in data or b"\r" in data
     envelope.longest_line = max(map(len, data.split(b"\n")))
+    envelope.header_end = data.find(b"\n\n") + 1 or len(data)
     return envelope
 
 
-def sent(data, *, eightbit=True, bdat=True):
+def sent(data, *, eightbit=True, bdat=True, **keywords):
     def read(length, at):
         assert 0 <= length <= 1 << 24
         return data[at : at + length]
 
-    return b"".join(wire(read, envelope_for(data), eightbit=eightbit, bdat=bdat))
+    return b"".join(wire(read, envelope_for(data), eightbit=eightbit, bdat=bdat, **keywords))
 
 
 def unstuffed(wire_bytes):
@@ -214,6 +215,60 @@ SIGNED = (
 )
 def test_signed_mail_is_never_rewritten(data):
     assert sent(data, eightbit=False) == data.replace(b"\n", b"\r\n")
+
+
+# ---------------------------------------------------------------- SMTPUTF8 and BINARYMIME
+
+UTF8_HEADER = 'From: "Jörg Müller"<joerg@x.test>\nSubject: Grüße aus Köln\n'.encode()
+
+
+def test_a_header_in_utf8_becomes_encoded_words_and_the_body_stays():
+    out = sent(UTF8_HEADER + "Content-Transfer-Encoding: 8bit\nContent-Type: text/plain; charset=utf-8\n\nGrüße\n".encode())
+    head, _, body = out.partition(b"\r\n\r\n")
+    legal(head + b"\r\n\r\n", ascii_only=True)
+    assert body == "Grüße\r\n".encode()
+    message = email.message_from_bytes(out, policy=email.policy.SMTP)
+    assert message["Subject"] == "Grüße aus Köln"
+    assert message["From"].addresses[0].display_name == "Jörg Müller"
+
+
+def test_a_header_in_utf8_goes_as_it_is_where_smtputf8_is_spoken():
+    data = UTF8_HEADER + b"\nx\n"
+    assert sent(data, utf8=True) == data.replace(b"\n", b"\r\n")
+
+
+def test_a_header_in_a_charset_nobody_named_stays_for_8bitmime():
+    data = HEADER + b"Subject: Gr\xfc\xdfe\n\nx\n"
+    assert sent(data) == data.replace(b"\n", b"\r\n")
+    legal(sent(data, eightbit=False), ascii_only=True)
+
+
+def test_a_signed_header_in_utf8_is_not_touched():
+    data = b"DKIM-Signature: v=1; h=subject\n" + UTF8_HEADER + b"\nx\n"
+    assert sent(data) == data.replace(b"\n", b"\r\n")
+
+
+LONG = b"y" * 2000 + b"\0\n"
+
+
+@pytest.mark.parametrize(
+    ("header", "binary"),
+    [
+        (b"DKIM-Signature: v=1; h=from\n", True),
+        (b'Content-Type: multipart/signed; boundary="s"\n', True),
+        (b"Content-Type: Multipart/Encrypted; boundary=s\n", True),
+        (b"Content-Transfer-Encoding: Binary\n", True),
+        (b"Content-Transfer-Encoding: 8bit\n", False),
+        (b"Content-Type: multipart/mixed; boundary=s\n", False),
+    ],
+)
+def test_what_goes_as_binarymime(header, binary):
+    data = HEADER + header + b"\n" + LONG
+    assert goes_binary(lambda n, at: data[at : at + n], envelope_for(data)) is binary
+    fit = HEADER + header + b"\nshort\n"
+    assert not goes_binary(lambda n, at: fit[at : at + n], envelope_for(fit))
+    if binary:
+        assert sent(data, binary=True) == data.replace(b"\n", b"\r\n")
 
 
 def test_a_signed_part_inside_is_left_alone_and_its_neighbour_converted():
