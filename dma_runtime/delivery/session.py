@@ -5,9 +5,8 @@ A job is one message to some recipients; its result is one `Outcome` per recipie
 
 Rules (hard-parts.md, Speaking SMTP ahead of the replies):
 - With PIPELINING the next message's MAIL rides behind the final dot; with CHUNKING whole messages follow each other,
-  at most a window of messages (WINDOW_FIRST to WINDOW_MOST) or WINDOW_BYTES of bodies ahead of the replies, and BDAT
-  ahead of its own MAIL and RCPT only once a message of the same sender went through on this session; a refused MAIL,
-  or all RCPT refused, ends that.
+  as far ahead of the replies as `delivery.window` allows, and BDAT ahead of its own MAIL and RCPT only once a message of the
+  same sender went through on this session; a refused MAIL, or all RCPT refused, ends that.
 - A group behind an unanswered end of message starts with RSET. A group is written in one piece.
 - QUIT rides behind the last message (RFC 2920 3.1: the end of a group) once a message went through here, so the relay has
   room for the next session as soon as it has answered.
@@ -26,11 +25,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from dma_runtime.delivery import signon
+from dma_runtime.delivery import signon, window
 from dma_runtime.delivery.aftermath import End
 from dma_runtime.delivery.job import Job, Part, Work, divide, parameters, recipient_parameters
 from dma_runtime.delivery.line import Broken, Line
 from dma_runtime.delivery.signon import Refused, Target, sign_on
+from dma_runtime.delivery.window import Window
 from dma_runtime.outcome import Outcome
 from dma_runtime.policy import tls, verdict
 from dma_runtime.smtp import command, transaction
@@ -48,12 +48,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Job", "Refused", "Session", "Target", "Timeouts"]
 
-# Messages whose end is written and not answered. Eight are what a loss may put in doubt on a session nothing is known of.
-# At a round trip of 20 ms eight on each of four connections are 1,600 messages a second and no more, so each message the
-# relay takes widens the window by one, and one it does not take makes it narrow again.
-WINDOW_FIRST = 8
-WINDOW_MOST = 32
-WINDOW_BYTES = 256 * 1024  # of bodies in them, at any time
 _PIECE = 65536  # bytes gathered before they are written
 
 
@@ -77,7 +71,7 @@ class Session:
         self._accepted = 0  # messages the relay took
         self._domains: set[str] = set()
         self._senders: set[str] = set()  # a message of theirs went through here
-        self._window = WINDOW_FIRST
+        self._window = Window(target.host, target.port, signon.HABITS)
         self._speculate = True
         self._last_job = False  # what was pulled is still sent, nothing else
         self._parting: asyncio.Future[None] | None = None  # QUIT was sent; done when it was answered
@@ -197,10 +191,10 @@ class Session:
         """All of a transaction was answered."""
         if over.delivered:
             self._accepted += 1
-            self._window = min(self._window + 1, WINDOW_MOST)
+            self._window.taken()
             self._senders.add(part.work.job.sender)
         else:
-            self._window = WINDOW_FIRST
+            self._window.not_taken()
         if not self._flight:
             self._needs_reset = not over.clean
         again: list[int] = []
@@ -325,7 +319,7 @@ class Session:
                     assert piece is not None
                     if not self._engine.may_send():
                         return False  # RFC 3030 4.2: without PIPELINING each part waits for its reply
-                    if part.size and not now.accepted_by_some and self._unanswered + len(piece) > WINDOW_BYTES:
+                    if part.size and not now.accepted_by_some and self._unanswered + len(piece) > window.BYTES:
                         return False  # this far and no farther ahead of the replies
                     part.pending = next(part.body, None)
                     last = part.pending is None
@@ -377,7 +371,7 @@ class Session:
         if self._closing:
             return None
         if flight:
-            if not self._engine.may_send() or len(flight) >= self._window or self._unanswered >= WINDOW_BYTES:
+            if not self._engine.may_send() or not self._window.has_room(len(flight), self._unanswered):
                 return None
         while not self._backlog:
             if self._last_job:
@@ -437,6 +431,8 @@ class Session:
         head = flight[0].transaction if flight else None
         if not self._given_up and (kept := end.habit(head, pipelining=engine.pipelining, worked=worked)):
             signon.HABITS.broke(self.target.host, self.target.port, asyncio.get_running_loop().time(), kept)
+        if flight and not self._given_up:
+            self._window.not_taken()
         try:
             first = True
             while flight:

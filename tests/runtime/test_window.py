@@ -6,8 +6,7 @@ import dialogue
 import pytest
 import wire_check
 
-from dma_runtime.delivery import session as sessions
-from dma_runtime.delivery import signon
+from dma_runtime.delivery import signon, window
 from dma_runtime.delivery.habits import Habits
 from dma_runtime.delivery.line import Line
 from dma_runtime.delivery.session import Job, Session
@@ -23,8 +22,10 @@ class Talk:
         self.offers = offers
         self.outcomes = {}
 
-    async def open(self):
-        signon.HABITS = Habits()
+    async def open(self, *, known=False):
+        """`known`: what was learnt of the relay on an earlier session counts."""
+        if not known:
+            signon.HABITS = Habits()
         self.line = Line(Timeouts(), None)
         self.line.wire = self.wire = dialogue.MemoryWire(self.line)
         target = signon.Target("relay.example", 25, tls.TlsPolicy(tls.NONE, "test"))
@@ -80,15 +81,37 @@ def test_the_window_begins_at_eight_and_widens_by_each_message_taken():
         await talk.warm_up()
         for answered in range(2, 60):
             ahead = talk.said(b" LAST\r\n") - answered
-            assert ahead == min(sessions.WINDOW_FIRST + answered, sessions.WINDOW_MOST)
+            assert ahead == min(window.FIRST + answered, window.MOST)
             await talk.say(*ONE)
-        assert (sessions.WINDOW_FIRST, sessions.WINDOW_MOST) == (8, 32)
+        assert (window.FIRST, window.MOST) == (8, 32)
         for _ in range(140):
             await talk.say(*ONE)
         await talk.task
         assert len(talk.outcomes) == 200
         assert all(outcome.kind == DELIVERED for (outcome,) in talk.outcomes.values())
         wire_check.check("window", talk.wire.writes)
+
+    run(scenario())
+
+
+def test_the_next_session_begins_where_the_last_one_came_to_unless_it_was_lost():
+    async def scenario():
+        talk = await Talk(("PIPELINING", "CHUNKING")).open()
+        talk.start(14)
+        await talk.warm_up()
+        for _ in range(12):
+            await talk.say(*ONE)
+        await talk.task
+        talk = await Talk(("PIPELINING", "CHUNKING")).open(known=True)
+        talk.start(60)
+        await talk.warm_up()
+        assert talk.said(b" LAST\r\n") - 2 == window.FIRST + 14 + 2
+        talk.line.lost("Connection reset by peer")
+        await talk.task
+        talk = await Talk(("PIPELINING", "CHUNKING")).open(known=True)
+        talk.start(60)
+        await talk.warm_up()
+        assert talk.said(b" LAST\r\n") - 2 == window.FIRST + 2
 
     run(scenario())
 
@@ -121,7 +144,7 @@ def test_at_most_256_kilobytes_are_ahead_of_their_replies():
         await talk.warm_up()
         # Four of 60,000 bytes are below the window's end, the fifth goes over it and is the last.
         assert talk.said(b" LAST\r\n") == 2 + 5
-        assert 5 * 60_000 >= sessions.WINDOW_BYTES > 4 * 60_000
+        assert 5 * 60_000 >= window.BYTES > 4 * 60_000
         await talk.say(*ONE)
         assert talk.said(b" LAST\r\n") == 2 + 6
         talk.task.cancel()
@@ -270,7 +293,7 @@ def test_a_message_behind_a_dead_window_is_not_tried():
         kinds = [talk.outcomes[n][0] for n in sorted(talk.outcomes)]
         assert [outcome.kind for outcome in kinds[:3]] == [DELIVERED] * 3
         assert all("may have been delivered" in outcome.text for outcome in kinds[3:])
-        assert len(kinds) == 3 + sessions.WINDOW_FIRST + 3  # three were taken
+        assert len(kinds) == 3 + window.FIRST + 3  # three were taken
         assert all(verdict.was_tried(outcome) for outcome in kinds)
         assert len(talk.waiting) == 20 - len(kinds)  # the others were never pulled
 
