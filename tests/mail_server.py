@@ -85,6 +85,7 @@ class MailServer:
         self.name = name
         self.dsn = dsn
         self.without = without
+        self.slowly = 0.0  # seconds it thinks about each message
         self.certificate = certificate or (Certificate() if tls else None)
         self.messages = []
         self.commands = []  # (connection number, verb, argument); of AUTH only the mechanism
@@ -290,6 +291,8 @@ class Conversation(SMTP):
             await self._say(answer)
         if answer is not None:
             return answer if isinstance(answer, str) else "\r\n".join(answer)
+        if self.mail_server.slowly:
+            await asyncio.sleep(self.mail_server.slowly)
         tls = self.transport.get_extra_info("ssl_object")
         self.mail_server.keep(
             Received(
