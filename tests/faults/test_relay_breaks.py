@@ -66,7 +66,8 @@ class Schedule:
             for at in range(0, len(body), 40_000):
                 yield body[at : at + 40_000]
 
-        return Job(str(number), "a@x.example", recipients, len(body), chunks, key=number)
+        last = self.dice.random() < 0.2  # the session's share is done: QUIT rides behind it
+        return Job(str(number), "a@x.example", recipients, len(body), chunks, last=last, key=number)
 
     def done(self, job, outcomes):
         again = []
