@@ -194,14 +194,6 @@ def rate(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def phrases(text: str) -> tuple[str, ...]:
-    """Texts parted by `|`."""
-    found = tuple(part.strip() for part in text.split("|") if part.strip())
-    if not found or any(len(part) < 4 for part in found):
-        raise BadValue("needs texts of four characters or more, parted by |")
-    return found
-
-
 def fingerprint(text: str) -> str:
     """SHA-256 of the relay's certificate: 64 hexadecimal digits, openssl's colons allowed."""
     digits = text.replace(":", "").lower()
@@ -302,7 +294,6 @@ class Config:
     MAXMESSAGES = key(count, 100, "Most messages over one connection.", NEW)
     MAXRECIPIENTS = key(count, 100, "Most recipients in one transaction.", NEW)
     RATE = key(rate, _NO_RATES, "Pace towards the relay: messages per second, minute, hour or day, such as 30/m 500/d.", NEW)
-    QUOTATEXT = key(phrases, _NO_NAMES, "Words of refusals that mean `enough for now', parted by |: mail waits.", NEW)
     MAXSIZE = key(size, 100 << 20, "Largest message accepted.", NEW)
     MINFREE = key(free_space, (0, 0), "Free space below which no message is accepted: a size or a percentage.", NEW)
     FALLBACK = key(hosts, _NO_HOSTS, "Relays tried when the smarthost is down: host[:port] list.", NEW)

@@ -7,7 +7,7 @@ The rules are those of docs/architecture.md ("Meaning of failures"):
   is final at once. What speaks of the message (too large, its kind not possible) is a verdict on the message in both
   cases.
 - 5yz to RCPT is a verdict on the recipient, to DATA or the end of the message on the message.
-- Texts marked as quota or account (enhanced status 5.4.5, and those of QUOTATEXT in dma.conf) pace the relay and bounce
+- Texts marked as quota or account (enhanced status 5.4.5 by default, more by recipe) pace the relay and bounce
   nothing, wherever they come.
 - A 4yz that asks for a slower pace (too many messages, sign-ins or connections in a short time) is a state of the relay
   that soon passes, wherever it comes: a short pause for all, not a back-off for each (outcome.PACE).
@@ -82,7 +82,7 @@ def judge(
     if stage in SESSION_STAGES:
         hint = _HINTS[stage] if smarthost else _DIRECT_HINT
         return made(DEFERRED, RELAY, final, hint if final else "")
-    if any(mark in status or mark.lower() in text.lower() for mark in quota):
+    if any(mark in status or mark in text for mark in quota):
         return made(DEFERRED, RELAY, final, _QUOTA_HINT if final else "")
     if code in _NEEDS_LOGIN:
         return made(DEFERRED, RELAY, True, _TLS_HINT if "STARTTLS" in text.upper() else _LOGIN_HINT)

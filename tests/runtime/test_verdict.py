@@ -69,7 +69,7 @@ def test_what_a_530_wants(text, remedy):
 def test_a_recipe_marks_its_own_quota_texts():
     said = reply("554 Transaction failed: Credits used up")
     assert verdict.judge("final DATA", said).kind == FAILED
-    marked = verdict.judge("final DATA", said, quota=("5.4.5", "credits used"))
+    marked = verdict.judge("final DATA", said, quota=("5.4.5", "Credits used"))
     assert (marked.kind, marked.scope, marked.tell) == (DEFERRED, RELAY, True)
 
 
