@@ -200,14 +200,19 @@ def _copy(spool: Spool, path: str, envelope: Envelope, uid: int) -> None:
             return chunk
 
         intake = Intake(read, ignore_dots=True)
+        header, first = _Header(), []
+        while not header.settled and (chunk := intake.read()):
+            header.see(chunk)
+            first.append(chunk)
+        envelope.message_id = header.message_id  # before the draft, which keeps room for it
         draft = spool.draft(envelope)
         try:
-            header = _Header()
+            for chunk in first:
+                draft.write(chunk)
+            del first
             while chunk := intake.read():
-                header.see(chunk)
                 draft.write(chunk)
             envelope.header_end = header.end if header.end >= 0 else draft.size
-            envelope.message_id = header.message_id
             if intake.bare_cr:
                 draft.has_nul = True  # cannot travel as it is, no more than a NUL
             draft.commit(envelope)
@@ -227,9 +232,12 @@ class _Header:
         self.message_id = ""
         self._seen = b""
 
+    @property
+    def settled(self) -> bool:
+        """Its end was seen, or it is longer than any header."""
+        return self.end >= 0 or len(self._seen) > 1 << 24
+
     def see(self, chunk: bytes) -> None:
-        if self.end >= 0 or len(self._seen) > 1 << 24:
-            return
         self._seen += chunk
         self.end = 0 if self._seen.startswith(b"\n") else self._seen.find(b"\n\n") + 1 or -1
         if self.end > 0:
