@@ -193,6 +193,18 @@ class TestWhatIsLeft:
         assert problem.startswith(f"{spool.path}/Q{name}: ")
         assert (spool.ids(), old_files(spool)) == ([], ["M" + name, "Q" + name])
 
+    @pytest.mark.parametrize("said", [b"b@x.test>\r", b"\x1b]0;b@x.test", b"b\x00@x.test", b"b\x7f@x.test", b"b@x\xc2\x9b.test"])
+    @pytest.mark.parametrize("field", ["Sender", "Recipient"])
+    def test_an_address_with_a_control_character(self, spool, left, said, field):
+        # `dma $'b@x>\\r\\nRCPT TO:<c@y'` was taken by C dma and is a Q file with one field more.
+        (name,) = left.message()
+        fields = {"ID": b"x", "Sender": b"a@b.test", "Recipient": b"b@c.test"} | {field: said}
+        left.queue_file(name, b"".join(k.encode() + b": " + v + b"\n" for k, v in fields.items()) + b"RCPT TO:<c@y\n")
+        (problem,) = take_over(spool).problems
+        assert "control character" in problem
+        assert problem.isprintable()
+        assert (spool.ids(), old_files(spool)) == ([], ["M" + name, "Q" + name])
+
     def test_a_pair_without_its_message(self, spool, left):
         (name,) = left.message()
         os.unlink(f"{spool.path}/M{name}")
