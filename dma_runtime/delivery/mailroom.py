@@ -54,6 +54,9 @@ class Mailroom:
                 return self.desk.damaged(work.item, str(problem))
             except OSError as problem:
                 outcome = Outcome(DEFERRED, f"can not read the message: {problem.strerror}")
+            except Exception as error:  # ours: what was delivered to others of them is known all the same
+                self.desk.bug(error)
+                outcome = Outcome(DEFERRED, f"internal error: {error!r}")
             pairs.append((index, outcome))
         return self.desk.finished(work.item, pairs)
 

@@ -83,6 +83,7 @@ class Owner:
             bounce.Reports(spool, lambda: self.settings.config),
             lambda step: self.rounds.applied(step),
             lambda step: self.rounds.refused(step),
+            lambda error: self.rounds.bug(error),
         )
         self.rounds = Rounds(
             self.queue,

@@ -13,6 +13,7 @@ would only wait longer for their turn.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 from dma_runtime.delivery import bounce
@@ -71,7 +72,8 @@ class Step:
 
 
 class Recorder:
-    """`applied` is called in the loop for each step once it is safe, `refused` for one that the disk does not take now."""
+    """`applied` is called in the loop for each step once it is safe, `refused` for one that the disk does not take now.
+    What one of them raises is given to `bug`."""
 
     def __init__(
         self,
@@ -80,12 +82,14 @@ class Recorder:
         reports: bounce.Reports,
         applied: Callable[[Step], None],
         refused: Callable[[Step], None],
+        bug: Callable[[Exception], None],
     ) -> None:
         self.spool = spool
         self.ledger = ledger
         self.reports = reports
         self.applied = applied
         self.refused = refused
+        self.bug = bug
         self.pending = 0  # steps the disk refused, waiting to be written again
         self._waiting: list[Step] = []
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="record")
@@ -122,11 +126,12 @@ class Recorder:
                     if step.error:
                         # What happened has happened, only the disk does not take it: the message stays under way, so
                         # that it is not sent twice, and the result is written down later.
-                        self.refused(step)
                         self.pending += 1
                         loop.call_later(PAUSE, self._again, step)
-                    else:
-                        self.applied(step)
+                    try:
+                        (self.refused if step.error else self.applied)(step)
+                    except Exception as error:  # ours, and the other steps are none the worse for it
+                        self.bug(error)
         finally:
             self._task = None
 
@@ -146,7 +151,7 @@ class Recorder:
                 if events and not (step.last and not step.failures and not step.item.state.tried):
                     self.ledger.append(step.item.id, events)
                     logged.append(step.item.id)
-            except (OSError, BrokenMessage) as problem:
+            except Exception as problem:
                 step.error = _why(problem)
         try:
             if logged:
@@ -165,4 +170,7 @@ class Recorder:
 
 
 def _why(problem: Exception) -> str:
-    return f"can not record the result: {getattr(problem, 'strerror', None) or problem}"
+    if isinstance(problem, (OSError, BrokenMessage)):
+        return f"can not record the result: {getattr(problem, 'strerror', None) or problem}"
+    text = "".join(traceback.format_exception(problem))  # ours: of one message, and the results of others are recorded
+    return f"can not record the result: internal error, please report it: {text[-1500:]}"

@@ -146,12 +146,33 @@ class Relay:
         self._works(hop)
         self._open_sessions[session] = hop
         left = [self.desk.settings.config.MAXMESSAGES]  # jobs this connection may still take
+        under_way: set[Work] = set()
+
+        def pull() -> Job | None:
+            job = self._next_job(left, hop)
+            if job is not None:
+                under_way.add(_work(job))
+            return job
+
+        def done(job: Job, outcomes: list[Outcome]) -> None:
+            self._done(job, outcomes, hop)
+            under_way.discard(_work(job))
+
         try:
             while session.usable and left[0] > 0 and not self._closing and self._has_work_for(hop):
-                await session.run(lambda: self._next_job(left, hop), lambda job, outcomes: self._done(job, outcomes, hop))
+                await session.run(pull, done)
         finally:
             del self._open_sessions[session]
+            self._dropped(under_way)
             await session.quit()
+
+    def _dropped(self, works: set[Work]) -> None:
+        """A fault of ours ended a session: what it carried may not be forgotten with it."""
+        for work in works:
+            try:
+                self._back(work, Outcome(DEFERRED, "an internal error ended the session; the message may have been delivered"))
+            except Exception as error:
+                self.desk.bug(error)
 
     def _not_opened(self, outcome: Outcome, head: Work | None) -> None:
         """No host takes the message at the head. It was the one tried; the rest wait with it."""
@@ -234,7 +255,9 @@ class Relay:
                 self._back(work, known)
                 continue
             try:
-                work.stored = self.desk.spool.open(work.item.id, work.item.envelope)
+                stored = work.stored = self.desk.spool.open(work.item.id, work.item.envelope)
+                loop = loops.of_hops(stored.pread(work.item.envelope.header_end, 0))
+                job = self._job(work, stored)
             except FileNotFoundError:
                 self.desk.gone(work.item)
                 continue
@@ -245,12 +268,16 @@ class Relay:
                 outcome = Outcome(DEFERRED, f"can not read the message: {problem.strerror}")
                 self._back(work, outcome)
                 continue
-            if loop := loops.of_hops(work.stored.pread(work.item.envelope.header_end, 0)):
+            except Exception as error:  # ours: this message waits, and no other because of it
+                self.desk.bug(error)
+                self._back(work, Outcome(DEFERRED, f"internal error: {error!r}", scope=MESSAGE))
+                continue
+            if loop:
                 self._back(work, Outcome(FAILED, loop, scope=MESSAGE, status="5.4.6"))  # RFC 3463 3.5
                 continue
             left[0] -= 1
             self._went(work)
-            return self._job(work, work.stored)
+            return job
         return None
 
     def _job(self, work: Work, stored: StoredMessage) -> Job:
@@ -286,8 +313,7 @@ class Relay:
 
     def _done(self, job: Job, outcomes: list[Outcome], hop: Hop) -> None:
         """A transaction is over: one outcome per recipient."""
-        work = job.key
-        assert isinstance(work, Work)
+        work = _work(job)
         work.close()
         pairs = list(zip(work.indices, outcomes, strict=True))
         if self.state.rounds and any(verdict.was_tried(outcome) and not outcome.holds_relay for outcome in outcomes):
@@ -367,3 +393,8 @@ class Relay:
         self._refused_senders.clear()
         self.approach.forget()
         self.state.down_until = 0.0
+
+
+def _work(job: Job) -> Work:
+    assert isinstance(job.key, Work)
+    return job.key

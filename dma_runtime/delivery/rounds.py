@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from dma_runtime.envelope import Moment
     from dma_runtime.system.ledger import Event
 
+BUG_RETRY = 3600.0  # seconds; a fault of ours is not mended by trying often
 MOST_RELAYS = 200  # kept in memory, as long as they can be forgotten
 
 Pairs = list[tuple[int, Outcome]]
@@ -95,7 +96,13 @@ class Rounds:
         moment = self.now()
         touched: set[str] = set()
         while (item := self.queue.take(moment.wall)) is not None:
-            self._begin(item, moment.wall, touched)
+            try:
+                self._begin(item, moment.wall, touched)
+            except Exception as error:  # ours: this message waits, and no other because of it
+                self.bug(error)
+                if item.round is None:
+                    self.queue.schedule(item, moment.wall + BUG_RETRY)
+                self._had(item.id)
         for key in touched:
             self._relays[key].start()
         if len(self._relays) > MOST_RELAYS:
