@@ -70,6 +70,8 @@ class Desk(Protocol):
     wake: Callable[[], None]
     relays: dict[str, RelayState]
 
+    @property
+    def stuck(self) -> bool: ...  # nothing new is to be sent, for its result could not be recorded
     def finished(
         self, item: Item, pairs: list[tuple[int, Outcome]], relay: Relay | None = None, *, told: bool = False
     ) -> None: ...
@@ -112,7 +114,7 @@ class Relay:
 
     def start(self) -> None:
         """Open as many sessions as the backlog justifies; before one has got through sign-in, a single one."""
-        if not self.waiting or self._closing or not self._in_pace():
+        if not self.waiting or self._stopped or not self._in_pace():
             return
         most = self.desk.settings.config.MAXCONNECTIONS if self._proved and not self.state.rounds else 1
         wanted = min(most, 1 + len(self.waiting) // BACKLOG_PER_SESSION) if not self._enough else 0
@@ -159,7 +161,7 @@ class Relay:
             under_way.discard(_work(job))
 
         try:
-            while session.usable and left[0] > 0 and not self._closing and self._has_work_for(hop):
+            while session.usable and left[0] > 0 and not self._stopped and self._has_work_for(hop):
                 await session.run(pull, done)
         finally:
             del self._open_sessions[session]
@@ -189,6 +191,11 @@ class Relay:
                 self._back(work, outcome)
         else:
             self._all_wait(outcome, tried)
+
+    @property
+    def _stopped(self) -> bool:
+        """Nothing new is begun."""
+        return self._closing or self.desk.stuck
 
     def _has_work_for(self, hop: Hop) -> bool:
         return not self.approach.is_paused(hop) and self.waiting.has(hop)
@@ -247,7 +254,7 @@ class Relay:
 
     def _next_job(self, left: list[int], hop: Hop) -> Job | None:
         """The next transaction for a session, or None when it has done its share or nothing waits."""
-        while left[0] > 0 and not self._closing and not self.approach.is_paused(hop) and self._in_pace():
+        while left[0] > 0 and not self._stopped and not self.approach.is_paused(hop) and self._in_pace():
             work = self.waiting.next(hop)
             if work is None:
                 return None

@@ -93,6 +93,8 @@ class Rounds:
 
     def dispatch(self) -> None:
         """Begin a round for every item that is due."""
+        if self.stuck:
+            return
         moment = self.now()
         touched: set[str] = set()
         while (item := self.queue.take(moment.wall)) is not None:
@@ -107,6 +109,11 @@ class Rounds:
             self._relays[key].start()
         if len(self._relays) > MOST_RELAYS:
             self._forget_idle()
+
+    @property
+    def stuck(self) -> bool:
+        """Results cannot be recorded: what would be delivered now would be delivered again."""
+        return self.recorder.stuck
 
     def _forget_idle(self) -> None:
         """A daemon that delivers directly meets a new domain every day: those that have nothing to do are not kept."""
@@ -303,6 +310,10 @@ class Rounds:
     def applied(self, step: Step) -> None:
         """A step is safe on disk: the index follows."""
         item = step.item
+        if step.refused and not self.stuck:
+            for relay in self._relays.values():
+                relay.start()
+            self.wake()
         if item.round is None:
             return
         item.round.steps -= 1
@@ -402,6 +413,7 @@ class Rounds:
         """Begin nothing new; wait until what is under way is over, at most `grace` seconds."""
         for relay in self._relays.values():
             relay.close()
+        self._mailroom.leave()
         tasks = [task for relay in self._relays.values() for task in relay.sessions] + list(self._mailroom.tasks)
         if tasks:
             await asyncio.wait(tasks, timeout=grace)

@@ -2,69 +2,25 @@
 ends badly, and no other message pays for it."""
 
 import asyncio
-import os
 import ssl
 import threading
-import time
 
 import fault_server
 import pytest
 from mail_server import MailServer
+from owner_room import Room
 
-from dma_runtime.config import parse
 from dma_runtime.delivery import bounce, local, record
 from dma_runtime.delivery.remote import Relay
 from dma_runtime.delivery.rounds import Rounds
 from dma_runtime.delivery.runs import Goal
 from dma_runtime.delivery.session import Job, Session, Target, Timeouts
 from dma_runtime.delivery.tenure import hold
-from dma_runtime.envelope import Envelope, Recipient
-from dma_runtime.history import fold
 from dma_runtime.outcome import DEFERRED, DELIVERED, Outcome
 from dma_runtime.policy import route
 from dma_runtime.policy.tls import ANY, NONE, TlsPolicy
-from dma_runtime.system.ledger import Ledger
-from dma_runtime.system.maillog import MailLog
 from dma_runtime.system.net import Wire
-from dma_runtime.system.spool import Spool, new_id
 from dma_runtime.system.tlswrap import TlsContexts
-
-
-class Log(MailLog):
-    def __init__(self):
-        super().__init__(device="/nonexistent")
-        self.lines = []
-
-    def write(self, priority, text, id=""):
-        self.lines.append(text)
-
-    def said(self, words):
-        return sum(words in line for line in self.lines)
-
-
-class Room:
-    """A spool, a relay, and an owner in this process."""
-
-    def __init__(self, directory, port):
-        self.spool = Spool(str(directory / "spool"))
-        self.spool.prepare(own_only=True)
-        self.config = parse(f"SPOOLDIR {self.spool.path}\nMAILNAME here.test\nSMARTHOST 127.0.0.1:{port}\n", "x")
-        self.log = Log()
-        self._number = 0
-
-    def put(self, *addresses, sender="s@x.test"):
-        self._number += 1
-        now = time.time() + self._number / 1000
-        envelope = Envelope(new_id(now, os.urandom), sender, [Recipient(a) for a in addresses], now)
-        draft = self.spool.draft(envelope)
-        draft.write(b"Subject: %d\n\nx\n" % self._number)
-        return draft.commit(envelope)
-
-    def run(self):
-        hold(self.spool, self.config, self.log, Goal(run=True, once=True), helo="here.test")
-
-    def state(self, id):
-        return fold(self.spool.read(id), Ledger(self.spool).events(id))
 
 
 @pytest.fixture

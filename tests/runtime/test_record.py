@@ -83,7 +83,7 @@ def run(spool, steps_of, monkeypatch, pause=0.01):
             if not (recorder.pending or recorder.busy):
                 break
             await asyncio.sleep(0.01)
-        recorder.close()
+        await recorder.close()
 
     asyncio.run(main())
     return id, ledger, applied, refused
@@ -173,7 +173,7 @@ def test_a_refused_result_does_not_touch_its_neighbour(spool, fs, monkeypatch):
         assert [step.item.id for step in applied] == [other]
         while recorder.pending or recorder.busy:
             await asyncio.sleep(0.01)
-        recorder.close()
+        await recorder.close()
 
     asyncio.run(main())
     assert [step.item.id for step in refused] == [id]
