@@ -195,7 +195,7 @@ def decode(line: bytes) -> Envelope:
     if not isinstance(version, int) or version > VERSION:
         raise BrokenMessage(f"envelope of version {version}, this program knows {VERSION}")
     for name, kind in _KINDS.items():
-        if not isinstance(said.get(name), kind):
+        if not isinstance(value := said.get(name), kind) or (isinstance(value, int) and abs(value) >> 63):
             raise BrokenMessage(f"envelope without a usable {name}")
     listed = said.get("recipients")
     if not isinstance(listed, list) or not listed or not all(_is_recipient(item) for item in listed):

@@ -188,4 +188,4 @@ def outcome_of(event: Event) -> Outcome:
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0
+    return float(value) if isinstance(value, float) or (isinstance(value, int) and not abs(value) >> 63) else 0.0

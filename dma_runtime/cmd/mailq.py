@@ -1,7 +1,7 @@
 """mailq(1), `dma -bp`: what is queued, in C dma's words (`delivery.plainlist`).
 
-The owner answers from its index; without one the files are read. A damaged message has no recipients and is not shown
-here; `dma-queue list` shows it.
+The owner answers from its index; without one the files are read. A message that is damaged or cannot be read has no
+recipients and is not shown here; `dma-queue list` shows it.
 """
 
 from __future__ import annotations
@@ -64,5 +64,5 @@ def _from_files(spool: Spool) -> Iterator[str]:
                 yield plainlist.blocks(envelope, fold(envelope, Ledger(spool).events(id)))
             else:
                 yield "--\n".join(plainlist.block(id, envelope.sender, one.address) for one in envelope.recipients)
-        except (BrokenMessage, FileNotFoundError):
-            continue
+        except (BrokenMessage, OSError):
+            continue  # damaged, delivered since, or not to be read: the others are shown

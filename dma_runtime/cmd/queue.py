@@ -156,6 +156,8 @@ def _read_rows(spool: Spool, config: Config) -> list[listing.Row]:
             found.append(listing.broken_row(id, str(problem)))
         except FileNotFoundError:
             continue  # delivered since
+        except OSError as problem:  # of this message: the others are shown all the same
+            found.append(listing.broken_row(id, f"can not be read: {problem.strerror or problem}"))
     return found
 
 

@@ -101,6 +101,8 @@ class Reports:
         mailname = identity.mail_name(config)
         try:
             stored = self._spool.open(envelope.id)
+        except FileNotFoundError:
+            return Returned(events, dropped=f"gone from the spool, nobody is told: {_names(envelope, failures)}")
         except BrokenMessage as broken:
             return _kept(events, moment, f"it is damaged: {broken}")
         try:

@@ -1,7 +1,8 @@
 """The local recipients of messages: one mailbox after the other, in threads of their own, for mailboxes have locks to wait
 for. A message that goes in a circle is stopped here (5.4.6); `delivery.local` does the rest.
 
-What was tried comes back through `desk.finished`; a message that is gone or damaged through `gone` and `damaged`.
+What was tried comes back through `desk.finished`, of many recipients every now and then, so that who ends us in the middle
+has few of them delivered to again; a message that is gone or damaged through `gone` and `damaged`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from dma_runtime.envelope import Recipient
 
 THREADS = 2
+OFTEN = 1.0  # seconds after which results are handed over
+LOOK = 1.0  # seconds between two looks whether results can be recorded again
 
 
 class Mailroom:
@@ -31,6 +34,7 @@ class Mailroom:
         self.desk = desk
         self.tasks: set[asyncio.Task[None]] = set()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="mailbox")
+        self._leaving = False
 
     def take(self, work: Work) -> None:
         """Deliver a message to its local recipients."""
@@ -38,24 +42,46 @@ class Mailroom:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
+    def leave(self) -> None:
+        """Begin no further mailbox; the one under way comes to its end."""
+        self._leaving = True
+
     def close(self) -> None:
         self._threads.shutdown(wait=False)
 
     async def _deliver(self, work: Work) -> None:
         loop = asyncio.get_running_loop()
         pairs: list[tuple[int, Outcome]] = []
+        since = loop.time()
         for index in work.indices:
+            if pairs and loop.time() - since >= OFTEN:
+                self._some(work, pairs)
+                pairs, since = [], loop.time()
+            while self.desk.stuck and not self._leaving:  # noqa: ASYNC110 a broken disk gives no notice when it is mended
+                await asyncio.sleep(LOOK)
+            if self._leaving:  # the rest is the next owner's
+                return self._some(work, pairs) if pairs else None
             recipient = work.item.envelope.recipients[index]
             try:
                 outcome = await loop.run_in_executor(self._threads, self._one, work.item.id, recipient)
-            except FileNotFoundError:
-                return self.desk.gone(work.item)
+            except FileNotFoundError as problem:
+                if problem.filename == f"{self.desk.spool.queue}/{work.item.id}":
+                    return self.desk.gone(work.item)
+                outcome = Outcome(DEFERRED, f"{problem.filename or 'not delivered'}: {problem.strerror or problem}")
             except BrokenMessage as problem:
                 return self.desk.damaged(work.item, str(problem))
             except OSError as problem:
                 outcome = Outcome(DEFERRED, f"can not read the message: {problem.strerror}")
+            except Exception as error:  # ours: what was delivered to others of them is known all the same
+                self.desk.bug(error)
+                outcome = Outcome(DEFERRED, f"internal error: {error!r}")
             pairs.append((index, outcome))
         return self.desk.finished(work.item, pairs)
+
+    def _some(self, work: Work, pairs: list[tuple[int, Outcome]]) -> None:
+        """Some of its recipients were tried, others are still to come."""
+        self.desk.split(work.item)
+        self.desk.finished(work.item, pairs)
 
     def _one(self, id: str, recipient: Recipient) -> Outcome:
         """In a thread: one mailbox. Raises what the spool raises for the message."""

@@ -83,6 +83,7 @@ class Owner:
             bounce.Reports(spool, lambda: self.settings.config),
             lambda step: self.rounds.applied(step),
             lambda step: self.rounds.refused(step),
+            lambda error: self.rounds.bug(error),
         )
         self.rounds = Rounds(
             self.queue,
@@ -163,6 +164,8 @@ class Owner:
         if self.queue.loading:
             return False
         if goal.once:
+            if self.recorder.stuck:
+                return True  # the attempt that is waited for may not begin
             return waiter is None or (waiter.done.done() and not self.recorder.busy)
         if self.rounds.without_network >= ROUNDS_WITHOUT_NETWORK and not self.rounds.busy:
             self.log.info("no network; the queue is left until somebody runs it")
@@ -240,8 +243,7 @@ class Owner:
     async def _settle(self) -> None:
         """Let what is under way come to its end, then make every result safe."""
         await self.rounds.close(GRACE)
-        await self.recorder.settled()
-        self.recorder.close()
+        await self.recorder.close()
         self.rounds.keep_relays()
 
     def _take_over(self) -> None:

@@ -7,7 +7,8 @@ Rules:
 - A heap of (due, accepted, id); an entry is stale when the item's `due` has moved on, and is then passed over.
 - A fresh message is due at once and sorts before the deferred ones that became due meanwhile only by time.
 - A message that was only queued (-bq) is due when somebody runs the queue, not by itself.
-- A damaged message is kept in sight (`broken`) and never sent.
+- A damaged message is kept in sight (`broken`) and never sent. So is one whose files cannot be read at present (a bad
+  sector, another's file, no descriptor left), but that is looked at again by each `begin`: it stops nobody else's mail.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ class Queue:
         self.broken: dict[str, str] = {}  # id -> what is wrong with it
         self._heap: list[tuple[float, float, str]] = []
         self._unread: deque[str] = deque()
+        self._unreadable: set[str] = set()  # those of `broken` that may be read another time
 
     def __len__(self) -> int:
         return len(self.items) + len(self._unread)
@@ -84,7 +86,7 @@ class Queue:
 
     def begin(self) -> None:
         """See what is in the spool; `read` takes it in. Raises OSError."""
-        known = self.items.keys() | self.broken.keys()
+        known = self.items.keys() | (self.broken.keys() - self._unreadable)
         self._unread = deque(id for id in self.spool.ids() if id not in known)
 
     def read(self, seconds: float) -> list[Item]:
@@ -105,17 +107,24 @@ class Queue:
         return self.read(float("inf"))
 
     def add(self, id: str) -> Item | None:
-        """Take in one message; None when it is known, gone or damaged."""
-        if id in self.items or id in self.broken:
+        """Take in one message; None when it is known, gone, damaged or cannot be read. Raises nothing."""
+        if id in self.items or (id in self.broken and id not in self._unreadable):
             return None
+        self._unreadable.discard(id)
         try:
             envelope = self.spool.read(id)
             state = fold(envelope, self.ledger.events(id), clock.now())
         except FileNotFoundError:
+            self.broken.pop(id, None)
             return None
         except BrokenMessage as problem:
             self.broken[id] = str(problem)
             return None
+        except OSError as problem:
+            self.broken[id] = f"can not be read: {problem.strerror or problem}"
+            self._unreadable.add(id)
+            return None
+        self.broken.pop(id, None)
         item = Item(envelope, state)
         self.items[id] = item
         self.schedule(item)

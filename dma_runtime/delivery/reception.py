@@ -357,7 +357,19 @@ class Reception:
             client.storing = False
 
     async def _in_worker(self, call: Callable[..., T], *arguments: object) -> T:
-        return await self._loop.run_in_executor(self._workers, call, *arguments)
+        """The call's result. Whoever is cancelled meanwhile waits for its end all the same: it may be at work on a file that
+        is closed next, whose number another message's file would then have."""
+        work = self._loop.run_in_executor(self._workers, call, *arguments)
+        cancelled = None
+        while not work.done():
+            try:
+                await asyncio.wait([work])
+            except asyncio.CancelledError as problem:
+                cancelled = problem
+        if cancelled is not None:
+            work.exception()  # nobody asks for it any more
+            raise cancelled
+        return work.result()
 
     def _check_share(self, client: Client) -> None:
         """The user's part of the spool. Raises DmaError (75)."""

@@ -4,6 +4,10 @@ The death of a message (hard-parts.md, Spool): (1) its report is spooled and syn
 `log/`; (3) `queue/<id>` is unlinked; (4) `queue/` is synced; (5) `log/<id>` is unlinked. Until (4) a crash repeats a
 delivery, never loses one. A message whose recipients were all delivered needs no events: its removal is the record.
 
+A result that the disk refuses is written again later; what of it is done by then, the reports, is not done again. While
+the reason is not that the disk is full, nothing new is to be begun (`stuck`): on a file system that has become read-only
+all that is delivered would be delivered once more by the next owner.
+
 All file work happens in one worker thread, a batch at a time: what came in while the last batch was synced is the next
 batch, so a busy queue shares its syncs and an idle one waits for none. A batch is cut at `MOST` messages, whose removals
 take the 50 ms that hard-parts.md allows between a result and its sync; cut shorter, on a disk that syncs slowly, results
@@ -13,6 +17,8 @@ would only wait longer for their turn.
 from __future__ import annotations
 
 import asyncio
+import errno
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
 from dma_runtime.delivery import bounce
@@ -28,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST = 1000  # messages a batch
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 PAUSE = 30.0  # seconds before a result that the disk refused is written again
 
 
@@ -35,10 +42,11 @@ class Step:
     """What is to be recorded for one message in one batch.
 
     events: to append. failures: (index, outcome) the sender is told of now. last: nobody is left to try after this.
-    news: what else the sender is told now. returned: what became of the report of failures, told: the ids of the other
-    reports, filled in by the worker."""
+    news: what else the sender is told now, and was not told yet. returned: what became of the report of failures, told: the
+    ids of the other reports, filled in by the worker. error: why it is not recorded, "" when it is; refused: how often that
+    was so; stuck: it is not for want of room; written: its events are in the log."""
 
-    __slots__ = ("error", "events", "failures", "item", "last", "news", "returned", "told")
+    __slots__ = ("error", "events", "failures", "item", "last", "news", "refused", "returned", "stuck", "told", "written")
 
     def __init__(
         self,
@@ -56,6 +64,15 @@ class Step:
         self.returned: bounce.Returned | None = None
         self.told: list[str] = []
         self.error = ""
+        self.refused = 0
+        self.stuck = False
+        self.written = False
+
+    def fails(self, problem: Exception) -> None:
+        """It could not be recorded."""
+        self.error = _why(problem)
+        self.refused += 1
+        self.stuck = isinstance(problem, OSError) and problem.errno not in _FULL
 
     @property
     def recorded(self) -> list[Event]:
@@ -71,7 +88,8 @@ class Step:
 
 
 class Recorder:
-    """`applied` is called in the loop for each step once it is safe, `refused` for one that the disk does not take now."""
+    """`applied` is called in the loop for each step once it is safe, `refused` for one that the disk does not take now.
+    What one of them raises is given to `bug`."""
 
     def __init__(
         self,
@@ -80,13 +98,15 @@ class Recorder:
         reports: bounce.Reports,
         applied: Callable[[Step], None],
         refused: Callable[[Step], None],
+        bug: Callable[[Exception], None],
     ) -> None:
         self.spool = spool
         self.ledger = ledger
         self.reports = reports
         self.applied = applied
         self.refused = refused
-        self.pending = 0  # steps the disk refused, waiting to be written again
+        self.bug = bug
+        self._pending: dict[Step, asyncio.TimerHandle] = {}  # steps the disk refused, waiting to be written again
         self._waiting: list[Step] = []
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="record")
         self._task: asyncio.Task[None] | None = None
@@ -95,21 +115,35 @@ class Recorder:
     def busy(self) -> bool:
         return self._task is not None
 
+    @property
+    def pending(self) -> int:
+        """How many results the disk does not take at present."""
+        return len(self._pending)
+
+    @property
+    def stuck(self) -> bool:
+        """Results cannot be made to last, and nothing that is delivered now will make room for them."""
+        return any(step.stuck for step in self._pending)
+
     def add(self, step: Step) -> None:
         self._waiting.append(step)
         if self._task is None:
             self._task = asyncio.create_task(self._run())
-
-    def _again(self, step: Step) -> None:
-        self.pending -= 1
-        self.add(step)
 
     async def settled(self) -> None:
         """Return when everything added so far is safe."""
         while self._task is not None:
             await asyncio.shield(self._task)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """The end: what the disk refused is tried once more."""
+        await self.settled()
+        for step, timer in self._pending.items():
+            timer.cancel()
+            self.add(step)
+        await self.settled()
+        for timer in self._pending.values():
+            timer.cancel()
         self._worker.shutdown()
 
     async def _run(self) -> None:
@@ -122,11 +156,13 @@ class Recorder:
                     if step.error:
                         # What happened has happened, only the disk does not take it: the message stays under way, so
                         # that it is not sent twice, and the result is written down later.
-                        self.refused(step)
-                        self.pending += 1
-                        loop.call_later(PAUSE, self._again, step)
+                        self._pending[step] = loop.call_later(PAUSE, self.add, step)
                     else:
-                        self.applied(step)
+                        self._pending.pop(step, None)
+                    try:
+                        (self.refused if step.error else self.applied)(step)
+                    except Exception as error:  # ours, and the other steps are none the worse for it
+                        self.bug(error)
         finally:
             self._task = None
 
@@ -134,35 +170,46 @@ class Recorder:
 
     def _record(self, batch: list[Step]) -> None:
         """Never raises: a step that could not be recorded says so in `error`."""
-        logged = []
+        logged: list[Step] = []
         for step in batch:
             step.error = ""
             try:
-                # Repeated, both find the reports they made.
-                step.told = [id for told in step.news if (id := self.reports.tell(step.item.envelope, told))]
-                if step.failures:
+                # Repeated in another process, both find the reports they made; in this one they may have left since.
+                while step.news:
+                    if id := self.reports.tell(step.item.envelope, step.news[0]):
+                        step.told.append(id)
+                    del step.news[0]
+                if step.failures and step.returned is None:
                     step.returned = self.reports.spool(step.item.envelope, step.item.state, step.failures)
                 events = step.recorded
-                if events and not (step.last and not step.failures and not step.item.state.tried):
+                # The removal is the record, unless it was refused: then the log may take what `queue/` does not.
+                needless = step.last and not step.failures and not step.item.state.tried and not step.refused
+                if events and not step.written and not needless:
                     self.ledger.append(step.item.id, events)
-                    logged.append(step.item.id)
-            except (OSError, BrokenMessage) as problem:
-                step.error = _why(problem)
+                    logged.append(step)
+            except Exception as problem:
+                step.fails(problem)
         try:
             if logged:
-                self.ledger.sync(logged)
+                self.ledger.sync([step.item.id for step in logged])
         except NotRecorded as problem:
-            for step in batch:
+            for step in logged:
                 if step.item.id in problem.ids:
-                    step.error = _why(problem)
+                    step.fails(problem)
+        for step in logged:
+            step.written = not step.error
         if gone := [step.item.id for step in batch if step.removed]:
             try:
                 self.ledger.bury(gone)
             except OSError as problem:
                 for step in batch:
                     if step.removed:
-                        step.error = _why(problem)
+                        step.fails(problem)
+                        step.stuck = True  # to remove something takes no room
 
 
 def _why(problem: Exception) -> str:
-    return f"can not record the result: {getattr(problem, 'strerror', None) or problem}"
+    if isinstance(problem, (OSError, BrokenMessage)):
+        return f"can not record the result: {getattr(problem, 'strerror', None) or problem}"
+    text = "".join(traceback.format_exception(problem))  # ours: of one message, and the results of others are recorded
+    return f"can not record the result: internal error, please report it: {text[-1500:]}"

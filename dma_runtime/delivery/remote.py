@@ -73,6 +73,8 @@ class Desk(Protocol):
     relays: dict[str, RelayState]
     stays: bool  # it does not leave when the queue is empty
 
+    @property
+    def stuck(self) -> bool: ...  # nothing new is to be sent, for its result could not be recorded
     def finished(
         self, item: Item, pairs: list[tuple[int, Outcome]], relay: Relay | None = None, *, told: bool = False
     ) -> None: ...
@@ -116,7 +118,7 @@ class Relay:
 
     def start(self) -> None:
         """Have as many sessions at work as the backlog justifies; before one has got through sign-in, a single one."""
-        if not self.waiting or self._closing or not self._in_pace():
+        if not self.waiting or self._stopped or not self._in_pace():
             return
         most = self.desk.settings.config.MAXCONNECTIONS if self._proved and not self.state.rounds else 1
         wanted = min(most, 1 + len(self.waiting) // BACKLOG_PER_SESSION)
@@ -152,15 +154,36 @@ class Relay:
         self._works(hop)
         self._open_sessions[session] = hop
         left = [self.desk.settings.config.MAXMESSAGES]  # jobs this connection may still take
+        under_way: set[Work] = set()
+
+        def pull() -> Job | None:
+            job = self._next_job(left, hop)
+            if job is not None:
+                under_way.add(_work(job))
+            return job
+
+        def done(job: Job, outcomes: list[Outcome]) -> None:
+            self._done(job, outcomes, hop)
+            under_way.discard(_work(job))
+
         try:
-            while session.usable and left[0] > 0 and not self._closing and not self.approach.is_paused(hop):
+            while session.usable and left[0] > 0 and not self._stopped and not self.approach.is_paused(hop):
                 if self.waiting.has(hop):
-                    await session.run(lambda: self._next_job(left, hop), lambda job, outcomes: self._done(job, outcomes, hop))
+                    await session.run(pull, done)
                 elif not self.desk.stays or self.waiting or not await self._idle.wait():
                     break
         finally:
             del self._open_sessions[session]
+            self._dropped(under_way)
             await session.quit()
+
+    def _dropped(self, works: set[Work]) -> None:
+        """A fault of ours ended a session: what it carried may not be forgotten with it."""
+        for work in works:
+            try:
+                self._back(work, Outcome(DEFERRED, "an internal error ended the session; the message may have been delivered"))
+            except Exception as error:
+                self.desk.bug(error)
 
     def _not_opened(self, outcome: Outcome, head: Work | None) -> None:
         """No host takes the message at the head. It was the one tried; the rest wait with it."""
@@ -177,6 +200,11 @@ class Relay:
                 self._back(work, outcome)
         else:
             self._all_wait(outcome, tried)
+
+    @property
+    def _stopped(self) -> bool:
+        """Nothing new is begun."""
+        return self._closing or self.desk.stuck
 
     def _works(self, hop: Hop) -> None:
         """A session is through sign-in."""
@@ -232,7 +260,7 @@ class Relay:
 
     def _next_job(self, left: list[int], hop: Hop) -> Job | None:
         """The next transaction for a session, or None when it has done its share or nothing waits."""
-        while left[0] > 0 and not self._closing and not self.approach.is_paused(hop) and self._in_pace():
+        while left[0] > 0 and not self._stopped and not self.approach.is_paused(hop) and self._in_pace():
             work = self.waiting.next(hop)
             if work is None:
                 return None
@@ -240,7 +268,9 @@ class Relay:
                 self._back(work, known)
                 continue
             try:
-                work.stored = self.desk.spool.open(work.item.id, work.item.envelope)
+                stored = work.stored = self.desk.spool.open(work.item.id, work.item.envelope)
+                loop = loops.of_hops(stored.pread(work.item.envelope.header_end, 0))
+                job = self._job(work, stored, last=left[0] == 1)
             except FileNotFoundError:
                 self.desk.gone(work.item)
                 continue
@@ -251,17 +281,20 @@ class Relay:
                 outcome = Outcome(DEFERRED, f"can not read the message: {problem.strerror}")
                 self._back(work, outcome)
                 continue
-            if loop := loops.of_hops(work.stored.pread(work.item.envelope.header_end, 0)):
+            except Exception as error:  # ours: this message waits, and no other because of it
+                self.desk.bug(error)
+                self._back(work, Outcome(DEFERRED, f"internal error: {error!r}", scope=MESSAGE))
+                continue
+            if loop:
                 self._back(work, Outcome(FAILED, loop, scope=MESSAGE, status="5.4.6"))  # RFC 3463 3.5
                 continue
             left[0] -= 1
             self._went(work)
-            return self._job(work, work.stored, last=not left[0])
+            return job
         return None
 
     def _job(self, work: Work, stored: StoredMessage, *, last: bool) -> Job:
         envelope = work.item.envelope
-
         sender = ascii_domain(envelope.sender)
         recipients = [ascii_domain(envelope.recipients[index].address) for index in work.indices]
         utf8 = any(needs_smtputf8(address) for address in (sender, *recipients))
@@ -304,8 +337,7 @@ class Relay:
 
     def _done(self, job: Job, outcomes: list[Outcome], hop: Hop) -> None:
         """A transaction is over: one outcome per recipient."""
-        work = job.key
-        assert isinstance(work, Work)
+        work = _work(job)
         work.close()
         pairs = list(zip(work.indices, outcomes, strict=True))
         if self.state.rounds and any(verdict.was_tried(outcome) and not outcome.holds_relay for outcome in outcomes):
@@ -391,3 +423,8 @@ class Relay:
         self.approach.forget()
         self._idle.dismiss()
         self.state.down_until = 0.0
+
+
+def _work(job: Job) -> Work:
+    assert isinstance(job.key, Work)
+    return job.key

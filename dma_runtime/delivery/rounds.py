@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from dma_runtime.envelope import Moment
     from dma_runtime.system.ledger import Event
 
+BUG_RETRY = 3600.0  # seconds; a fault of ours is not mended by trying often
 MOST_RELAYS = 200  # kept in memory, as long as they can be forgotten
 
 Pairs = list[tuple[int, Outcome]]
@@ -93,14 +94,27 @@ class Rounds:
 
     def dispatch(self) -> None:
         """Begin a round for every item that is due."""
+        if self.stuck:
+            return
         moment = self.now()
         touched: set[str] = set()
         while (item := self.queue.take(moment.wall)) is not None:
-            self._begin(item, moment.wall, touched)
+            try:
+                self._begin(item, moment.wall, touched)
+            except Exception as error:  # ours: this message waits, and no other because of it
+                self.bug(error)
+                if item.round is None:
+                    self.queue.schedule(item, moment.wall + BUG_RETRY)
+                self._had(item.id)
         for key in touched:
             self._relays[key].start()
         if len(self._relays) > MOST_RELAYS:
             self._forget_idle()
+
+    @property
+    def stuck(self) -> bool:
+        """Results cannot be recorded: what would be delivered now would be delivered again."""
+        return self.recorder.stuck
 
     def _forget_idle(self) -> None:
         """A daemon that delivers directly meets a new domain every day: those that have nothing to do are not kept."""
@@ -297,6 +311,10 @@ class Rounds:
     def applied(self, step: Step) -> None:
         """A step is safe on disk: the index follows."""
         item = step.item
+        if step.refused and not self.stuck:
+            for relay in self._relays.values():
+                relay.start()
+            self.wake()
         if item.round is None:
             return
         item.round.steps -= 1
@@ -396,6 +414,7 @@ class Rounds:
         """Begin nothing new; wait until what is under way is over, at most `grace` seconds."""
         for relay in self._relays.values():
             relay.close()
+        self._mailroom.leave()
         tasks = [task for relay in self._relays.values() for task in relay.sessions] + list(self._mailroom.tasks)
         if tasks:
             await asyncio.wait(tasks, timeout=grace)

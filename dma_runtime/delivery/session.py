@@ -325,8 +325,9 @@ class Session:
                     last = part.pending is None
                     out.append(command.bdat(len(piece), last))
                 else:
-                    piece = next(part.body, b"")
-                    last = not piece
+                    following = next(part.body, None)  # an empty piece is not the end
+                    last = following is None
+                    piece = following or b""
                 out.append(piece)
                 part.size += len(piece)
                 self._unanswered += len(piece)
@@ -440,7 +441,8 @@ class Session:
                 now = part.transaction
                 assert now is not None
                 if end.uncalled is not None and now.body == transaction.BODY and not engine.outstanding:
-                    now.refused_early(end.uncalled)  # it spoke while the body was on its way, then closed
+                    if end.uncalled.code >= 400:  # a yes to what is not finished is no answer
+                        now.refused_early(end.uncalled)  # it spoke while the body was on its way, then closed
                 outcome, whole = end.unanswered(now, first=first, worked=worked, judge=self._judge)
                 if whole:
                     self._hand_back(part, outcome)

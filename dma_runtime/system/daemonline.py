@@ -1,7 +1,8 @@
 """A conversation with the machine's daemon over its socket (`frames`), from the side of whoever asks.
 
 Rules:
-- Nothing counts as accepted before the daemon says so. When the line is lost before the commit frame was sent, nothing was
+- Nothing counts as accepted before the daemon says so, not even by the status 0; and whatever goes wrong behind that, it was
+  accepted. When the line is lost before the commit frame was sent, nothing was
   accepted and the conversation is begun again, at most `TRIES` times; behind it, "may have been queued" and exit 75.
 - A daemon that refuses early (too many at once, too large) has answered although we could not send everything: its answer is
   read before any complaint is made.
@@ -61,19 +62,23 @@ def converse(
     """Send the header frame, then the pieces of `message`, called anew for each try; give the answer.
 
     `output` gets what goes to standard output, `line` each line for standard error. `patient`: wait for the answer without
-    limit. Raises DmaError (75), NobodyListens.
+    limit. Raises DmaError (75), NobodyListens; BrokenPipeError when `output` does.
     """
     for left in range(TRIES, 0, -1):
         connection = connect(path)
+        conversation = _Conversation(connection, output, line)
         try:
-            return _Conversation(connection, output, line).run(header, message, patient)
+            return conversation.run(header, message, patient)
         except _Lost:
             if left == 1:
                 break
-        except TimeoutError:
-            raise DmaError(f"the mail service at {path} does not answer; try again later", EX_TEMPFAIL) from None
         except (OSError, frames.BadFrame) as error:
-            raise DmaError(f"the mail service at {path}: {shown(str(error), 200)}", EX_TEMPFAIL) from None
+            if conversation.accepted:
+                return Answer(0, "", conversation.accepted)
+            if conversation.unread:
+                raise
+            trouble = " does not answer; try again later" if isinstance(error, TimeoutError) else f": {shown(str(error), 200)}"
+            raise DmaError(f"the mail service at {path}{trouble}", EX_TEMPFAIL) from None
         finally:
             connection.close()
         time.sleep(PAUSE)
@@ -101,7 +106,8 @@ class _Conversation:
         self._output = output
         self._line = line
         self._committed = False
-        self._accepted = ""
+        self.accepted = ""  # the id
+        self.unread = False  # nobody reads our output any more
 
     def run(self, header: bytes, message: Callable[[], Iterable[bytes]] | None, patient: bool) -> Answer:
         try:
@@ -120,7 +126,9 @@ class _Conversation:
             for kind, payload in parser.feed(data):
                 if kind == frames.STATUS:
                     status, text = frames.read_status(payload)
-                    return Answer(0 if self._accepted else status, text, self._accepted)
+                    if message is not None and not status and not self.accepted:
+                        raise frames.BadFrame("it ended without having accepted the message")
+                    return Answer(0 if self.accepted else status, text, self.accepted)
                 self._take(kind, payload)
 
     def _send(self, header: bytes, message: Callable[[], Iterable[bytes]] | None) -> None:
@@ -142,16 +150,20 @@ class _Conversation:
 
     def _take(self, kind: bytes, payload: bytes) -> None:
         if kind == frames.ACCEPTED:
-            self._accepted = payload.decode("ascii", "replace")
+            self.accepted = payload.decode("ascii", "replace") or "?"
         elif kind == frames.OUTPUT:
-            self._output(payload)
+            try:
+                self._output(payload)
+            except BrokenPipeError:
+                self.unread = True
+                raise
         elif kind == frames.LINE:
             self._line(shown(payload.decode("utf-8", "replace"), 1000))
 
     def _ended(self) -> Answer:
         """The line was lost before the end."""
-        if self._accepted:
-            return Answer(0, "", self._accepted)
+        if self.accepted:
+            return Answer(0, "", self.accepted)
         if not self._committed:
             raise _Lost
         text = "the mail service ended the conversation without an answer; the message may have been queued"

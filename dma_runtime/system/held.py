@@ -35,6 +35,8 @@ class Held:
 
     def write(self, data: bytes) -> None:
         """Hold `data` too."""
+        if not data:
+            return  # `read` says by an empty piece that there is no more
         if self._fd < 0 and self.size + len(data) <= SMALL:
             self._pieces.append(data)
         else:

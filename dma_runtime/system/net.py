@@ -199,13 +199,14 @@ class Wire(asyncio.Protocol):
         self.owner = owner
         self.paused = False
         self.closed = False
+        self._over = False  # the peer has ended it: what it said last is still told, nothing is written any more
         self._transport: asyncio.Transport | None = None
         self._tls: TlsLayer | None = None
 
     # ------------------------------------------------------------ for the owner
 
     def write(self, data: bytes) -> None:
-        if self._transport is None or self.closed:
+        if self._transport is None or self.closed or self._over:
             return
         self._transport.write(self._tls.encrypt(data) if self._tls is not None else data)
 
@@ -251,6 +252,7 @@ class Wire(asyncio.Protocol):
             self.owner.received(data)
             return
         plain, reason = self._tls.decrypt(data)
+        self._over = reason is not None  # OpenSSL refuses to encrypt behind an alert
         self._flush()
         if plain:
             self.owner.received(plain)

@@ -87,22 +87,28 @@ class Ownership:
     # ------------------------------------------------------------ whose machine
 
     def machine_matches(self) -> bool:
-        """Whether this spool is this machine's; one that says nothing becomes so. Raises OSError."""
+        """Whether this spool is this machine's; one that says nothing becomes so, on a full disk the next time. Raises OSError."""
         here = machine_id()
         if not here:
             return True  # a machine without a name cannot be told from another
         try:
             fd = self.spool.fs.open(self.spool.path + "/owner", os.O_RDONLY | os.O_NOFOLLOW)
         except FileNotFoundError:
-            self.adopt()
+            self._begin()
             return True
         try:
             said = self.spool.fs.pread(fd, 100, 0).decode("ascii", "replace").strip()
         finally:
             self.spool.fs.close(fd)
         if not said:  # power was lost while it was written
-            self.adopt()
+            self._begin()
         return said in ("", here)
+
+    def _begin(self) -> None:
+        try:
+            self.adopt()
+        except OSError:
+            pass  # mail that leaves makes room
 
     def adopt(self) -> None:
         """Make the spool this machine's. Raises OSError."""

@@ -12,8 +12,9 @@ Q's name and mtime, so that after a crash at any step the next run finds what th
 lost, nothing is doubled. That holds because nothing is delivered from our queue before this returns.
 
 - Q is locked: a C dma lives and works on it. It is left; `Found.busy` counts it, come again.
-- What is not whole (a Q that C dma could not read either, no M, an M of another owner, a link) is left where it is and
-  named in `Found.problems`. An M without Q is removed only if our queue has its message: then it is a crash of ours.
+- What is not whole (a Q that C dma could not read either, no M, an M of another owner, a link), and an address with a
+  control character, is left where it is and named in `Found.problems`. An M without Q is removed only if our queue has
+  its message: then it is a crash of ours.
 - `tmp_*` are submissions in progress and never touched, nor is `flush`.
 
 Raises CannotSpool (no room) and OSError (the directory cannot be read); what was taken over by then is safe.
@@ -26,6 +27,7 @@ import hashlib
 import os
 import stat
 
+from dma_runtime import address
 from dma_runtime.envelope import Envelope, Recipient
 from dma_runtime.message.intake import Intake
 from dma_runtime.system import identity
@@ -165,6 +167,9 @@ def _envelope(name: str, about: os.stat_result, text: bytes) -> Envelope:
         raise _Left("malformed queue file: no Sender")
     # `-f ''` meant the null sender; C dma made `@MAILNAME` of it (dma.c:98-162).
     sender = "" if fields["Sender"].startswith("@") else fields["Sender"]
+    if address.CONTROL in (address.fault(sender), address.fault(fields["Recipient"])):
+        # C dma let a caller write them; in our queue no address has any: it is said to relays and shown on terminals.
+        raise _Left(address.CONTROL)
     accepted_at = about.st_mtime_ns / 1e9
     envelope = Envelope(_id(name, about.st_mtime_ns), sender, [Recipient(fields["Recipient"])], accepted_at)
     envelope.uid = about.st_uid
@@ -200,14 +205,19 @@ def _copy(spool: Spool, path: str, envelope: Envelope, uid: int) -> None:
             return chunk
 
         intake = Intake(read, ignore_dots=True)
+        header, first = _Header(), []
+        while not header.settled and (chunk := intake.read()):
+            header.see(chunk)
+            first.append(chunk)
+        envelope.message_id = header.message_id  # before the draft, which keeps room for it
         draft = spool.draft(envelope)
         try:
-            header = _Header()
+            for chunk in first:
+                draft.write(chunk)
+            del first
             while chunk := intake.read():
-                header.see(chunk)
                 draft.write(chunk)
             envelope.header_end = header.end if header.end >= 0 else draft.size
-            envelope.message_id = header.message_id
             if intake.bare_cr:
                 draft.has_nul = True  # cannot travel as it is, no more than a NUL
             draft.commit(envelope)
@@ -227,9 +237,12 @@ class _Header:
         self.message_id = ""
         self._seen = b""
 
+    @property
+    def settled(self) -> bool:
+        """Its end was seen, or it is longer than any header."""
+        return self.end >= 0 or len(self._seen) > 1 << 24
+
     def see(self, chunk: bytes) -> None:
-        if self.end >= 0 or len(self._seen) > 1 << 24:
-            return
         self._seen += chunk
         self.end = 0 if self._seen.startswith(b"\n") else self._seen.find(b"\n\n") + 1 or -1
         if self.end > 0:

@@ -129,7 +129,7 @@ def serve(fs, facts, batch=1):
     spool = Spool(SPOOL, fs)
     spool.prepare(own_only=True)
     ledger = NotingLedger(spool, facts)
-    recorder = Recorder(spool, ledger, Reports(spool), lambda step: None, lambda step: None)
+    recorder = Recorder(spool, ledger, Reports(spool), lambda step: None, lambda step: None, lambda error: None)
     ledger.sweep()
     for _ in range(8):
         waiting = spool.ids()

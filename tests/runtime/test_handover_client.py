@@ -4,12 +4,14 @@ a file that sets SOCKET."""
 import os
 import pwd
 import socket
+import subprocess
 
 import pytest
 from false_daemon import Daemon, accepts, at_once, dies_behind_the_commit, dies_inside, says
 from sendmail_program import Sendmail
 
 from dma_runtime import frames, request
+from dma_runtime.system import daemonline
 
 MESSAGE = b"Subject: s\r\n\r\nhello\r\n.\r\nnot this\r\n"
 BIG = b"Subject: s\n\n" + (b"z" * 79 + b"\n") * 20_000
@@ -77,6 +79,42 @@ def test_accepted_is_accepted_whatever_comes_behind(mail):
     (mail.directory / "s").unlink()
     daemon(mail, says(frames.frame(frames.ACCEPTED, b"m1") + frames.status(70, "a late complaint")))
     assert mail.run("b@y", stdin=MESSAGE).returncode == 0
+
+
+@pytest.mark.parametrize("behind", [b"HTTP/1.0 500\r\n", b"S\xff\xff\xff\xff", frames.frame(frames.STATUS, b"fine"), None])
+def test_nor_is_it_refused_by_nonsense_or_silence_behind_it(mail, monkeypatch, behind):
+    """Told 75, the caller would send it again."""
+    accepted = frames.frame(frames.ACCEPTED, b"m1")
+    if behind is not None:
+        daemon(mail, says(accepted + behind))
+        assert mail.run("b@y", stdin=MESSAGE).returncode == 0
+        return
+
+    def silent(daemon, connection):
+        daemon.whole(connection)
+        connection.sendall(accepted)
+        connection.recv(1)  # until the client has gone
+
+    daemon(mail, silent)
+    monkeypatch.setattr(daemonline, "ANSWER", 0.2)
+    header = request.encode(request.Request())
+    answer = daemonline.converse(f"{mail.directory}/s", header, lambda: [MESSAGE], output=print, line=print)
+    assert (answer.status, answer.id) == (0, "m1")
+
+
+def test_an_end_without_a_yes_is_none(mail):
+    daemon(mail, says(frames.status(0)))
+    ran = mail.run("b@y", stdin=MESSAGE)
+    assert (ran.returncode, b"without having accepted" in ran.stderr) == (75, True)
+
+
+def test_who_stops_reading_a_listing_hears_no_complaint(mail):
+    daemon(mail, says(frames.frame(frames.OUTPUT, b"x" * 1000) + frames.status(0)))
+    reading, writing = os.pipe()
+    os.close(reading)
+    ran = subprocess.run([str(mail.program), "-bp"], stdout=writing, stderr=subprocess.PIPE, env=mail.environment, timeout=60)
+    os.close(writing)
+    assert (ran.returncode, ran.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("text", [MESSAGE, BIG])

@@ -26,6 +26,14 @@ def test_a_small_one_stays_in_memory(tmp_path):
         message.write(b"x")
 
 
+@pytest.mark.parametrize("size", [1, 1000, SMALL - 1, SMALL, SMALL + 1])
+def test_an_empty_piece_ends_nothing(tmp_path, size):
+    message = Held(str(tmp_path))
+    for piece in (b"", b"a" * size, b"", b"b" * 10, b""):
+        message.write(piece)
+    assert everything(message) == b"a" * size + b"b" * 10
+
+
 @pytest.mark.parametrize("tmpfile", [True, False])
 def test_a_large_one_is_in_a_file_without_a_name(tmp_path, monkeypatch, tmpfile):
     if not tmpfile:

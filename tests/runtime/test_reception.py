@@ -237,6 +237,23 @@ def test_a_byte_at_a_time_is_the_same_message(run):
     run(story)
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_an_empty_piece_is_not_the_end(run, large):
+    text = MESSAGE + (BIG * 6 if large else b"") + b"the end\n"
+    cut = len(MESSAGE)
+
+    async def story(desk):
+        nothing = frame(frames.DATA)
+        data = asking(recipients=["r@x"]) + nothing + frame(frames.DATA, text[:cut]) + nothing + nothing
+        for at in range(cut, len(text), 65536):
+            data += frame(frames.DATA, text[at : at + 65536]) + nothing
+        answer = await desk.say(data + frame(frames.COMMIT, b"%d" % len(text)))
+        assert status(answer)[0] == 0
+        assert desk.owner.accepted[0][2] == text
+
+    run(story)
+
+
 def test_notes_go_to_a_terminal(run):
     async def story(desk):
         answer = await desk.submit(terminal=True)
@@ -421,6 +438,42 @@ def test_root_and_who_is_being_stored_are_never_the_ones_to_go(run):
             client.close()
 
     run(story, most=4)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_who_has_to_go_while_a_piece_is_written_does_not_close_the_file_under_it(run, monkeypatch, times):
+    """The number of a file that was closed is the next file's: the piece would be written into another message."""
+    writing, closed_under = [], []
+    real_write, real_close = reception.Held.write, reception.Held.close
+
+    def write(message, data):
+        writing.append(message)
+        if message.in_file:
+            time.sleep(0.3)
+        real_write(message, data)
+        writing.remove(message)
+
+    def close(message):
+        closed_under.append(message in writing)
+        real_close(message)
+
+    monkeypatch.setattr(reception.Held, "write", write)
+    monkeypatch.setattr(reception.Held, "close", close)
+
+    async def story(desk):
+        client = await desk.connect()
+        await client.send(asking(recipients=["r@x"]) + frame(frames.DATA, BIG) * 6)
+        while not (writing and writing[0].in_file):
+            await asyncio.sleep(0.01)
+        (inside,) = desk.reception._clients
+        for _ in range(times):
+            inside.task.cancel()
+            await asyncio.sleep(0.01)
+        assert not closed_under
+        await client.answer()
+        assert closed_under == [False]
+
+    run(story)
 
 
 def test_too_large_is_refused_before_all_of_it_has_come(run):

@@ -54,6 +54,10 @@ def spool(tmp_path, fs):
     return spool
 
 
+def bugs(error):
+    raise error
+
+
 def submit(spool, *addresses):
     envelope = Envelope("", "me@example.org", [Recipient(a) for a in addresses], 1_800_000_000.0)
     draft = spool.draft(envelope)
@@ -71,7 +75,7 @@ def run(spool, steps_of, monkeypatch, pause=0.01):
     applied, refused = [], []
 
     async def main():
-        recorder = Recorder(spool, ledger, bounce.Reports(spool, Config), applied.append, refused.append)
+        recorder = Recorder(spool, ledger, bounce.Reports(spool, Config), applied.append, refused.append, bugs)
         for step in steps_of(item):
             recorder.add(step)
         await recorder.settled()
@@ -79,7 +83,7 @@ def run(spool, steps_of, monkeypatch, pause=0.01):
             if not (recorder.pending or recorder.busy):
                 break
             await asyncio.sleep(0.01)
-        recorder.close()
+        await recorder.close()
 
     asyncio.run(main())
     return id, ledger, applied, refused
@@ -162,14 +166,14 @@ def test_a_refused_result_does_not_touch_its_neighbour(spool, fs, monkeypatch):
     applied, refused = [], []
 
     async def main():
-        recorder = Recorder(spool, queue.ledger, bounce.Reports(spool, Config), applied.append, refused.append)
+        recorder = Recorder(spool, queue.ledger, bounce.Reports(spool, Config), applied.append, refused.append, bugs)
         for step in steps(queue.items[id]):
             recorder.add(step)
         await recorder.settled()
         assert [step.item.id for step in applied] == [other]
         while recorder.pending or recorder.busy:
             await asyncio.sleep(0.01)
-        recorder.close()
+        await recorder.close()
 
     asyncio.run(main())
     assert [step.item.id for step in refused] == [id]

@@ -105,6 +105,26 @@ class TestWhatIsTaken:
         take_over(spool)
         assert content(spool, spool.ids()[0]) == text
 
+    @pytest.mark.parametrize("length", [50, 250, 400, 490, 5000])
+    def test_a_long_message_id(self, spool, left, length):
+        # Line 1 was written with room for none, and the ValueError ended the owner: no mail moved any more.
+        text = MESSAGE.replace(b"6b03931e", b"m" * length)
+        left.message(text=text)
+        found = take_over(spool)
+        assert (len(found.taken), found.problems, old_files(spool)) == (1, [], [])
+        envelope = spool.read(spool.ids()[0])
+        assert envelope.message_id.startswith("<" + "m" * min(length, 499))
+        assert content(spool, envelope.id) == text
+
+    @pytest.mark.parametrize("size", [100, (1 << 17) - 3, 1 << 17, 400_000])
+    def test_the_header_ends_where_it_ends_however_it_is_read(self, spool, left, size):
+        header = b"Subject: x\n" + b"X-Long: " + b"y" * size + b"\nMessage-Id: <late@x>\n"
+        left.message(text=header + b"\nbody\n")
+        take_over(spool)
+        envelope = spool.read(spool.ids()[0])
+        assert (envelope.header_end, envelope.message_id) == (len(header), "<late@x>")
+        assert content(spool, envelope.id) == header + b"\nbody\n"
+
     def test_the_same_name_again_is_another_message(self, spool, left):
         (name,) = left.message(recipients=["first@x.test"], age=100)
         take_over(spool)
@@ -171,6 +191,18 @@ class TestWhatIsLeft:
         left.queue_file(name, text)
         (problem,) = take_over(spool).problems
         assert problem.startswith(f"{spool.path}/Q{name}: ")
+        assert (spool.ids(), old_files(spool)) == ([], ["M" + name, "Q" + name])
+
+    @pytest.mark.parametrize("said", [b"b@x.test>\r", b"\x1b]0;b@x.test", b"b\x00@x.test", b"b\x7f@x.test", b"b@x\xc2\x9b.test"])
+    @pytest.mark.parametrize("field", ["Sender", "Recipient"])
+    def test_an_address_with_a_control_character(self, spool, left, said, field):
+        # `dma $'b@x>\\r\\nRCPT TO:<c@y'` was taken by C dma and is a Q file with one field more.
+        (name,) = left.message()
+        fields = {"ID": b"x", "Sender": b"a@b.test", "Recipient": b"b@c.test"} | {field: said}
+        left.queue_file(name, b"".join(k.encode() + b": " + v + b"\n" for k, v in fields.items()) + b"RCPT TO:<c@y\n")
+        (problem,) = take_over(spool).problems
+        assert "control character" in problem
+        assert problem.isprintable()
         assert (spool.ids(), old_files(spool)) == ([], ["M" + name, "Q" + name])
 
     def test_a_pair_without_its_message(self, spool, left):
