@@ -59,10 +59,16 @@ class Source:
 
     def read(self) -> bytes:
         """The next bytes, b"" at the end. Raises DmaError (66)."""
-        try:
-            data = os.read(0, CHUNK)
-        except OSError as error:
-            raise DmaError(f"can not read mail: {error.strerror}", EX_NOINPUT) from None
+        while True:
+            try:
+                data = os.read(0, CHUNK)
+                break
+            except BlockingIOError:  # somebody who shares the pipe or the terminal made it so
+                import select
+
+                select.select([0], [], [])
+            except OSError as error:
+                raise DmaError(f"can not read mail: {error.strerror}", EX_NOINPUT) from None
         if self._kept is not None and data:
             self._size += len(data)
             self._kept.append(data)
