@@ -35,6 +35,8 @@ class Held:
 
     def write(self, data: bytes) -> None:
         """Hold `data` too."""
+        if not data:
+            return  # a piece of nothing would be read as the end
         if self._fd < 0 and self.size + len(data) <= SMALL:
             self._pieces.append(data)
         else:

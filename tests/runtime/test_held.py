@@ -42,6 +42,13 @@ def test_a_large_one_is_in_a_file_without_a_name(tmp_path, monkeypatch, tmpfile)
     message.close()
 
 
+def test_a_piece_of_nothing_is_not_the_end(tmp_path):
+    message = Held(str(tmp_path))
+    for piece in (b"", b"a", b"", b"b", b""):
+        message.write(piece)
+    assert everything(message) == b"ab"
+
+
 def test_without_a_directory_it_is_in_a_memfd(tmp_path):
     message = Held(str(tmp_path / "missing"), memory=True)
     for _ in range(6):

@@ -237,6 +237,18 @@ def test_a_byte_at_a_time_is_the_same_message(run):
     run(story)
 
 
+def test_a_frame_of_nothing_does_not_end_the_message(run):
+    async def story(desk):
+        client = await desk.connect()
+        nothing = frame(frames.DATA, b"")
+        pieces = [nothing, frame(frames.DATA, MESSAGE[:9]), nothing, frame(frames.DATA, MESSAGE[9:]), nothing]
+        await client.send(asking(recipients=["r@x"]) + b"".join(pieces) + frame(frames.COMMIT, b"%d" % len(MESSAGE)))
+        assert status(await client.answer())[0] == 0
+        assert desk.owner.accepted[0][2] == MESSAGE
+
+    run(story)
+
+
 def test_notes_go_to_a_terminal(run):
     async def story(desk):
         answer = await desk.submit(terminal=True)
