@@ -162,10 +162,12 @@ def resent_block(fields: list[Field]) -> list[Field]:
     Each resending puts its group on top; a repeated name, or a trace field in between, starts an older one.
     """
     block: list[Field] = []
+    names: set[bytes] = set()
     for field in fields:
         if field.name.startswith(b"resent-"):
-            if any(other.name == field.name for other in block):
+            if field.name in names:
                 break
+            names.add(field.name)
             block.append(field)
         elif block and field.name in (b"received", b"return-path"):
             break
