@@ -312,7 +312,7 @@ def accepted(resolver: Resolver, asked: list[str]) -> list[Recipient]:
     found: list[Recipient] = []
     good: list[str] = []
     for one in asked:
-        why = address.fault(one)
+        why = resolver.fault(one)
         if why == address.CONTROL:
             raise DataError(f"invalid address in header: `{shown(one, 100)}': {why}")
         if why:
