@@ -62,7 +62,7 @@ def fault(address: str) -> str:
     if not local:
         return "nothing before the @"
     if local.startswith('"'):
-        if _quoted_end(to_wire(local), 0) != len(to_wire(local)) or not _closed(local):
+        if quoted_end(to_wire(local), 0) != len(to_wire(local)) or not _closed(local):
             return "quote without an end"
     elif any(c in ' "<>(),;:\\[]' or (c == "@" and domain) for c in local):
         return "a special character needs quotes"
@@ -140,9 +140,9 @@ def scan(value: bytes) -> list[Span]:
         if c in _BLANKS:
             at += 1
         elif c == 0x28:  # (
-            at = _comment_end(value, at)
+            at = comment_end(value, at)
         elif c == 0x22:  # "
-            end = _quoted_end(value, at)
+            end = quoted_end(value, at)
             item.append((_QUOTED, at, end))
             at = end
         elif c == 0x5B:  # [
@@ -150,7 +150,7 @@ def scan(value: bytes) -> list[Span]:
             item.append((_LITERAL, at, end))
             at = end
         elif c == 0x3C:  # <
-            end = _angle_end(value, at)
+            end = angle_end(value, at)
             item.append((_ANGLE, at, end))
             at = end
         elif c in b",;":
@@ -174,7 +174,8 @@ def scan(value: bytes) -> list[Span]:
     return found
 
 
-def _comment_end(value: bytes, at: int) -> int:
+def comment_end(value: bytes, at: int) -> int:
+    """Where the comment that starts at `at` ends; so the two below, for a quoted string and an angle bracket."""
     depth = 0
     while at < len(value):
         c = value[at]
@@ -190,7 +191,7 @@ def _comment_end(value: bytes, at: int) -> int:
     return len(value)
 
 
-def _quoted_end(value: bytes, at: int) -> int:
+def quoted_end(value: bytes, at: int) -> int:
     at += 1
     while at < len(value):
         c = value[at]
@@ -202,13 +203,13 @@ def _quoted_end(value: bytes, at: int) -> int:
     return len(value)
 
 
-def _angle_end(value: bytes, at: int) -> int:
+def angle_end(value: bytes, at: int) -> int:
     while at < len(value):
         c = value[at]
         if c == 0x22:
-            at = _quoted_end(value, at)
+            at = quoted_end(value, at)
         elif c == 0x28:
-            at = _comment_end(value, at)
+            at = comment_end(value, at)
         elif c == 0x3E:
             return at + 1
         else:
@@ -254,13 +255,13 @@ def _joined(inner: bytes) -> bytes:
             at, gap = at + 1, True
             continue
         if c == 0x28:
-            at, gap = _comment_end(inner, at), True
+            at, gap = comment_end(inner, at), True
             continue
-        end = _quoted_end(inner, at) if c == 0x22 else at + 1
+        end = quoted_end(inner, at) if c == 0x22 else at + 1
         if c != 0x22:
             while end < len(inner) and inner[end] not in b' \t\n"(':
                 end += 1
-        piece = inner[at:end]
+        piece = inner[at:end] if c != 0x22 else inner[at:end].replace(b"\n", b"")  # unfolded (RFC 5322 3.2.4)
         # Blanks may stand around dots and the @ (RFC 5322 4.4); elsewhere they part two words, which is no address.
         if gap and parts and piece[:1] not in (b".", b"@") and parts[-1][-1:] not in (b".", b"@"):
             parts.append(b" ")
@@ -298,18 +299,19 @@ def _unquoted(text: bytes) -> bytes:
     """`"plain"@x` is `plain@x` (RFC 5322 3.4.1: quote only where needed); pairs in a quoted local part lose no meaning."""
     if not text.startswith(b'"'):
         return text
-    end = _quoted_end(text, 0)
+    end = quoted_end(text, 0)
     inner, rest = text[1 : end - 1], text[end:]
     if end < 2 or text[end - 1 : end] != b'"' or (rest and not rest.startswith(b"@")):
         return text
-    plain = _without_pairs(inner)
+    plain = without_pairs(inner)
     if plain and not plain.startswith(b".") and not plain.endswith(b".") and b".." not in plain:
         if all(c >= 0x80 or chr(c) in _ATOM for c in plain):
             return plain + rest
     return text
 
 
-def _without_pairs(inner: bytes) -> bytes:
+def without_pairs(inner: bytes) -> bytes:
+    """The text that a backslash before a character stands for (RFC 5322 3.2.1)."""
     if b"\\" not in inner:
         return inner
     out = bytearray()

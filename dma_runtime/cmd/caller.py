@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from dma_runtime.config import SYSTEM_CONF, Config, find
-from dma_runtime.errors import ConfigError
+from dma_runtime.errors import EX_IOERR, ConfigError, DmaError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +23,21 @@ def say(text: str) -> None:
         os.write(2, text.encode("utf-8", "backslashreplace"))
     except OSError:
         pass  # nobody to tell
+
+
+def put(data: bytes) -> None:
+    """Write all of `data` to standard output. Raises BrokenPipeError when nobody reads it, DmaError (74) else."""
+    while data:
+        try:
+            data = data[os.write(1, data) :]
+        except BlockingIOError:  # the caller made the pipe so
+            import select
+
+            select.select([], [1], [])
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise DmaError(f"standard output: {error.strerror}", EX_IOERR) from None
 
 
 def check_trust(config: Config, uid: int) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 
 from dma_runtime import request
-from dma_runtime.cmd.caller import Caller, say
+from dma_runtime.cmd.caller import Caller, put, say
 from dma_runtime.cmd.submit import Source, Submission, too_large
 from dma_runtime.errors import EX_NOINPUT, EX_OK, EX_TEMPFAIL, EX_USAGE, CannotSpool, DmaError
 from dma_runtime.message.intake import Intake
@@ -36,7 +36,7 @@ def submit(caller: Caller) -> int:
         _read(caller, source, message)
         status = hand_over(caller, request_for(caller), message)
         if caller.options.verbose and not caller.options.queue_only:
-            _write(b"-- the machine's mail service made the attempt; what was said is in its log\n")
+            _tell(b"-- the machine's mail service made the attempt; what was said is in its log\n")
         return status
     except DmaError as error:
         if isinstance(error, CannotSpool) or error.status == EX_TEMPFAIL:
@@ -124,12 +124,23 @@ def _ask(caller: Caller, header: bytes, message: Callable[[], Iterable[bytes]] |
     def line(text: str) -> None:
         say(f"{caller.program}: {text}\n")
 
-    answer = converse(caller.config.SOCKET, header, message, output=_write, line=line, patient=patient)
+    answer = converse(caller.config.SOCKET, header, message, output=_output, line=line, patient=patient)
     if answer.status != EX_OK and answer.text:
         raise DmaError(answer.text, answer.status)
     return answer.status
 
 
-def _write(data: bytes) -> None:
-    while data:
-        data = data[os.write(1, data) :]
+def _output(data: bytes) -> None:
+    """To standard output; whoever stopped reading has seen enough. Raises DmaError (74)."""
+    try:
+        put(data)
+    except BrokenPipeError:
+        pass
+
+
+def _tell(data: bytes) -> None:
+    """The same where the message is accepted already: nothing may change that."""
+    try:
+        _output(data)
+    except DmaError:
+        pass

@@ -195,22 +195,28 @@ def _envelope_id(value: str) -> str:
     return value
 
 
-# msmtp's long options: those with a meaning here, those with a value that has none.
-_LONG = {"read-recipients": "t", "from": "f", "file": "C", "version": "", "help": ""}
-_LONG_IGNORED = ("account", "read-envelope-from", "debug", "syslog", "logfile", "timeout", "domain", "pretend", "keepbcc")
+# msmtp's long options: those with a meaning here; those without one that take a value, as `=VALUE` or as the next word; those
+# that take none, or one behind `=` only. What chooses another relay, or sends nothing, is not passed over.
+_LONG = {"read-recipients": "t", "from": "f", "file": "C", "dsn-notify": "N", "dsn-return": "R", "version": "", "help": ""}
+_LONG_VALUE = ("account", "aliases", "domain", "logfile", "logfile-time-format", "maildomain", "timeout")
+_LONG_IGNORED = (
+    "add-missing-date-header", "add-missing-from-header", "allow-from-override", "auto-from", "debug", "keepbcc",
+    "read-envelope-from", "remove-bcc-headers", "set-date-header", "set-from-header", "set-msgid-header", "syslog",
+    "undisclosed-recipients",
+)  # fmt: skip
 
 
 def _long(options: Options, word: str, words: list[str], at: int) -> int:
     name, equals, value = word[2:].partition("=")
     if name in ("version", "help"):
         _set_mode(options, VERSION if name == "version" else HELP)
-    elif letter := _LONG.get(name):
-        if letter in VALUE and not equals:
+    elif name in _LONG or name in _LONG_VALUE:
+        if not equals and (name in _LONG_VALUE or _LONG[name] in VALUE):
             if at >= len(words):
                 raise UsageError(f"invalid argument: `--{name}' needs a value")
             value = words[at]
             at += 1
-        _apply(options, letter, value)
+        _apply(options, _LONG.get(name, ""), value)
     elif name not in _LONG_IGNORED:
         raise UsageError(f"invalid argument: `{shown(word, 60)}'")
     return at

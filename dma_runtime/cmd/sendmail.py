@@ -18,7 +18,7 @@ import sys
 
 from dma_runtime import __version__
 from dma_runtime.cmd import options as cli
-from dma_runtime.cmd.caller import Caller, say
+from dma_runtime.cmd.caller import Caller, put, say
 from dma_runtime.errors import EX_CANTCREAT, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, DmaError
 from dma_runtime.system.maillog import ERR, MailLog
 
@@ -133,7 +133,7 @@ def about(mode: str) -> int:
     text = f"dma {__version__}, a mail agent\n"
     if mode == cli.HELP:
         text += "usage: dma [-t] [-i] [-f sender] [-F name] [-bq] [-D] [recipient ...] < message; see dma(8)\n"
-    os.write(1, text.encode())
+    put(text.encode())
     return EX_OK
 
 

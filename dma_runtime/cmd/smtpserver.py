@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import select
 
-from dma_runtime.cmd.caller import Caller
+from dma_runtime.cmd.caller import Caller, put
 from dma_runtime.cmd.options import Options
 from dma_runtime.cmd.submit import Submission, accepted, argument, resolver
 from dma_runtime.errors import (
@@ -52,30 +52,25 @@ def serve(caller: Caller) -> int:
     try:
         caller.config.sound()
     except DmaError:
-        _write(f"421 4.3.5 {name} mail is not set up properly here; try again later\r\n".encode())
+        put(f"421 4.3.5 {name} mail is not set up properly here; try again later\r\n".encode())
         raise
     server = Server(name, Desk(caller))
     try:
-        _write(server.greeting())
+        put(server.greeting())
         while not server.closed:
             if not select.select([0], [], [], PATIENCE)[0]:
-                _write(f"421 4.4.2 {name} nothing heard for {PATIENCE:.0f} s\r\n".encode())
+                put(f"421 4.4.2 {name} nothing heard for {PATIENCE:.0f} s\r\n".encode())
                 break
-            data = os.read(0, CHUNK)
+            try:
+                data = os.read(0, CHUNK)
+            except BlockingIOError:
+                continue  # somebody else who shares it was faster
             if not data:
                 break
-            _write(server.feed(data))
+            put(server.feed(data))
     finally:
         server.end()
     return EX_OK
-
-
-def _write(data: bytes) -> None:
-    while data:
-        try:
-            data = data[os.write(1, data) :]
-        except BlockingIOError:
-            select.select([], [1], [])  # the caller made the pipe so
 
 
 class Desk:

@@ -59,10 +59,16 @@ class Source:
 
     def read(self) -> bytes:
         """The next bytes, b"" at the end. Raises DmaError (66)."""
-        try:
-            data = os.read(0, CHUNK)
-        except OSError as error:
-            raise DmaError(f"can not read mail: {error.strerror}", EX_NOINPUT) from None
+        while True:
+            try:
+                data = os.read(0, CHUNK)
+                break
+            except BlockingIOError:  # somebody who shares the pipe or the terminal made it so
+                import select
+
+                select.select([0], [], [])
+            except OSError as error:
+                raise DmaError(f"can not read mail: {error.strerror}", EX_NOINPUT) from None
         if self._kept is not None and data:
             self._size += len(data)
             self._kept.append(data)
@@ -306,7 +312,7 @@ def accepted(resolver: Resolver, asked: list[str]) -> list[Recipient]:
     found: list[Recipient] = []
     good: list[str] = []
     for one in asked:
-        why = address.fault(one)
+        why = resolver.fault(one)
         if why == address.CONTROL:
             raise DataError(f"invalid address in header: `{shown(one, 100)}': {why}")
         if why:

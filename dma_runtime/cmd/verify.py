@@ -5,8 +5,7 @@ Exit status 0, or 67 when an address would be refused.
 
 from __future__ import annotations
 
-import os
-
+from dma_runtime.cmd.caller import put
 from dma_runtime.cmd.submit import accepted, argument, resolver
 from dma_runtime.errors import EX_NOINPUT, EX_NOUSER, EX_OK, DmaError
 from dma_runtime.shown import shown
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 def verify(caller: Caller) -> int:
     """`-bv`: say for each address where it would go; 67 when one would be refused."""
     said, status = verification(caller)
-    os.write(1, said)
+    put(said)
     return status
 
 

@@ -11,7 +11,9 @@ Rules:
 from __future__ import annotations
 
 import binascii
+import re
 
+from dma_runtime import address
 from dma_runtime.message.headers import Field
 from dma_runtime.message.mime import parameters
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 LONGEST = 998  # bytes of a line, RFC 5321 4.5.3.1.6 and RFC 5322 2.1.1
 _TARGET = 900  # where long lines are folded
+_BLANKS = b" \t\n"
+_RUNS = re.compile(rb"[ \t\n]+|[^ \t\n]+")  # of blanks and of other bytes, by turns
 _WORD = 45  # bytes in one encoded word: 60 characters of base64, 75 with its frame (RFC 2047 2)
 
 _ADDRESSES = (
@@ -44,17 +48,22 @@ def fit(field: Field, eightbit: bool) -> bytes:
     if not eightbit and not raw.isascii():
         raw = _ascii(field.name, raw)
     if len(raw) > LONGEST and any(len(line) > LONGEST for line in raw.split(b"\n")):
+        name, colon, value = raw.partition(b":")
+        room = LONGEST - 2 - len(name)
+        if field.name not in _STRUCTURED and any(len(word) > room for word in value.split()):
+            raw = name + colon + _words(value, lambda word: len(word) > room)
         raw = b"\n".join(_folded(line, field.name) for line in raw.split(b"\n"))
+    if raw is not field.raw:
+        raw = b"\n".join(line for line in raw.split(b"\n") if line.strip())  # a header ends at a blank line for some
     return raw
 
 
 def _without_controls(field: Field) -> bytes:
-    lines = [line.rstrip(b"\r") for line in field.raw.split(b"\n")]
+    raw = b"\n".join(line.rstrip(b"\r") for line in field.raw.split(b"\n"))
     if field.name not in _STRUCTURED:
-        name, colon, _ = lines[0].partition(b":")
-        lines[0] = lines[0][len(name) + 1 :]
-        return name + colon + b"\n".join(_words(line, lambda word: b"\0" in word or b"\r" in word) for line in lines)
-    return b"\n".join(line.replace(b"\0", b" ").replace(b"\r", b" ") for line in lines)
+        name, colon, value = raw.partition(b":")
+        return name + colon + _words(value, lambda word: b"\0" in word or b"\r" in word)
+    return raw.replace(b"\0", b" ").replace(b"\r", b" ")
 
 
 def _ascii(name: bytes, raw: bytes) -> bytes:
@@ -65,7 +74,7 @@ def _ascii(name: bytes, raw: bytes) -> bytes:
         return head + colon + _values(value)
     if name in _STRUCTURED:
         return raw  # nothing may be encoded in it
-    return head + colon + b"\n".join(_words(line, lambda word: not word.isascii()) for line in value.split(b"\n"))
+    return head + colon + _words(value, lambda word: not word.isascii())
 
 
 # ---------------------------------------------------------------- encoded words
@@ -73,86 +82,149 @@ def _ascii(name: bytes, raw: bytes) -> bytes:
 
 def encoded(text: bytes) -> bytes:
     """Encoded words for `text`, parted by blanks, which a reader drops (RFC 2047 6.2)."""
-    try:
-        characters = text.decode("utf-8")
-        charset = b"utf-8"
-    except UnicodeDecodeError:
-        characters = text.decode("latin-1")
-        charset = b"unknown-8bit"
-    codec = "utf-8" if charset == b"utf-8" else "latin-1"
+    charset = _charset(text)
     words: list[bytes] = []
-    word = b""
-    for character in characters:  # a character is never split between words (RFC 2047 5)
-        data = character.encode(codec)
-        if len(word) + len(data) > _WORD:
-            words.append(word)
-            word = b""
-        word += data
-    words.append(word)
+    at = 0
+    while at < len(text):
+        end = at + _WORD
+        while charset == b"utf-8" and end < len(text) and text[end] & 0xC0 == 0x80:
+            end -= 1  # a character is never split between words (RFC 2047 5)
+        words.append(text[at:end])
+        at = end
     return b" ".join(b"=?" + charset + b"?B?" + binascii.b2a_base64(w, newline=False) + b"?=" for w in words)
 
 
-def _words(line: bytes, needs: Callable[[bytes], bool]) -> bytes:
-    """A line of free text with the runs of words encoded that need it."""
-    pieces = _split_blanks(line)
-    marked = [at for at, piece in enumerate(pieces) if piece.strip(b" \t") and needs(piece)]
-    if not marked:
-        return line
-    first, last = marked[0], marked[-1]  # one run: blanks between encoded words would be dropped
-    return b"".join(pieces[:first]) + encoded(b"".join(pieces[first : last + 1])) + b"".join(pieces[last + 1 :])
+def _charset(text: bytes) -> bytes:
+    try:
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        return b"unknown-8bit"
+    return b"utf-8"
 
 
-def _split_blanks(line: bytes) -> list[bytes]:
-    """Alternating runs of blanks and of other bytes."""
-    pieces: list[bytes] = []
-    at = 0
-    while at < len(line):
-        end = at
-        blank = line[at] in b" \t"
-        while end < len(line) and (line[end] in b" \t") == blank:
-            end += 1
-        pieces.append(line[at:end])
-        at = end
-    return pieces
+def _words(value: bytes, needs: Callable[[bytes], bool]) -> bytes:
+    """Free text with what needs it encoded: from the first such word to the last, but encoded words that are there stay."""
+    out: list[bytes] = []
+    run: list[bytes] = []  # words and the blanks between them
+    behind_word = False
+    for piece in [*_RUNS.findall(value), b""]:
+        if piece and not _is_word(piece):
+            run.append(piece)
+            continue
+        marked = [at for at, one in enumerate(run) if one.strip(_BLANKS) and needs(one)]
+        if marked:
+            first, last = marked[0], marked[-1] + 1
+            before, text, behind = b"".join(run[:first]), b"".join(run[first:last]), b"".join(run[last:])
+            # A reader drops the blanks between two encoded words: one that is text has to be in them.
+            text = (b" " if behind_word and not before.strip(_BLANKS) else b"") + text
+            text += b" " if piece and not behind.strip(_BLANKS) else b""
+            run = [before, encoded(_flat(text)), behind]
+        out += [*run, piece]
+        run, behind_word = [], True
+    return b"".join(out)
+
+
+def _is_word(piece: bytes) -> bool:
+    """Whether it is an encoded word (RFC 2047 2)."""
+    return piece.startswith(b"=?") and piece.endswith(b"?=") and piece.count(b"?") == 4
+
+
+def _flat(text: bytes) -> bytes:
+    """Unfolded (RFC 5322 2.2.3)."""
+    return text.replace(b"\n", b"")
+
+
+# What an address field is made of here: what may be part of a display name, and what ends or interrupts one.
+_TEXT, _QUOTED, _COMMENT, _ANGLE, _SEPARATOR = range(5)
 
 
 def _names(value: bytes) -> bytes:
-    """An address field with its display names and comments encoded."""
-    out: list[bytes] = []
-    at = 0
-    while at < len(value):
-        c = value[at]
-        if c == 0x3C:  # <address>
-            end = value.find(b">", at) + 1 or len(value)
-            piece = value[at:end]
-        elif c == 0x22:  # "display name"
-            end = at + 1
-            while end < len(value) and value[end] != 0x22:
-                end += 2 if value[end] == 0x5C else 1
-            end = min(end + 1, len(value))
-            piece = value[at:end]
-            if not piece.isascii() and value[end : end + 1] != b"@":
-                piece = encoded(piece.strip(b'"').replace(b'\\"', b'"').replace(b"\\\\", b"\\").replace(b"\n", b""))
-        elif c == 0x28:  # (comment)
-            end = value.find(b")", at) + 1 or len(value)
-            piece = value[at:end]
-            if not piece.isascii():
-                piece = b"(" + encoded(piece[1:].rstrip(b")").replace(b"\n", b"")) + b")"
+    """An address field with its display names, group names and comments encoded. What may be an address stays."""
+    edits: list[tuple[int, int, bytes]] = []
+    item: list[tuple[int, int, int]] = []  # tokens since the last separator
+    for kind, start, end in [*_tokens(value), (_SEPARATOR, len(value), len(value))]:
+        if kind == _COMMENT:
+            if not value[start:end].isascii():
+                inner = value[start + 1 : end - 1] if value[end - 1 : end] == b")" else value[start + 1 : end]
+                edits.append((start, end, b"(" + encoded(_flat(address.without_pairs(inner))) + b")"))
+            item.append((kind, start, end))
+        elif kind in (_TEXT, _QUOTED):
+            item.append((kind, start, end))
         else:
-            end = at + 1
-            while end < len(value) and value[end] not in b'<"(,;:':
+            # In front of an angle bracket or of a group's colon everything is a name; else what has no `@`.
+            if kind == _ANGLE or value[start:end] == b":" or not any(value[at:to] == b"@" for _, at, to in item):
+                edits += _encoded_names(value, item)
+            item = []
+    out: list[bytes] = []
+    done = 0
+    for start, end, text in sorted(edits):
+        # An encoded word stands by itself (RFC 2047 5).
+        before = b"" if text.startswith(b"(") or value[max(done, start - 1) : start] in (b" ", b"\t") else b" "
+        behind = b"" if text.startswith(b"(") or value[end : end + 1] in (b"", b" ", b"\t", b"\n") else b" "
+        out += [value[done:start], before, text, behind]
+        done = end
+    return b"".join(out) + value[done:]
+
+
+def _tokens(value: bytes) -> list[tuple[int, int, int]]:
+    """(kind, start, end) of what is no blank. The `@` is a word of its own."""
+    found: list[tuple[int, int, int]] = []
+    at, length = 0, len(value)
+    while at < length:
+        c = value[at]
+        if c in b" \t\n":
+            at += 1
+            continue
+        end = at + 1
+        if c == 0x28:  # (
+            kind, end = _COMMENT, address.comment_end(value, at)
+        elif c == 0x22:  # "
+            kind, end = _QUOTED, address.quoted_end(value, at)
+        elif c == 0x3C:  # <
+            kind, end = _ANGLE, address.angle_end(value, at)
+        elif c in b",;:":
+            kind = _SEPARATOR
+        else:
+            kind = _TEXT
+            while c != 0x40 and end < length and value[end] not in b' \t\n"(<,;:@':
                 end += 1
-            piece = value[at:end]
-            if not piece.isascii() and b"@" not in piece:
-                lead = len(piece) - len(piece.lstrip())
-                text = piece.strip()
-                tail = piece[lead + len(text) :]
-                piece = piece[:lead] + encoded(text.replace(b"\n", b"")) + tail
-        if piece.endswith(b"?=") and value[end : end + 1] == b"<":
-            piece += b" "  # an encoded word stands by itself (RFC 2047 5)
-        out.append(piece)
+        found.append((kind, at, end))
         at = end
-    return b"".join(out)
+    return found
+
+
+def _encoded_names(value: bytes, item: list[tuple[int, int, int]]) -> list[tuple[int, int, bytes]]:
+    """The runs of words that are not ASCII, from the first such word to the last; comments and encoded words part them."""
+    edits: list[tuple[int, int, bytes]] = []
+    run: list[tuple[int, int, int]] = []
+    behind_word = False
+    for token in [*item, (_COMMENT, 0, 0)]:
+        is_word = _is_word(value[token[1] : token[2]])
+        if token[0] != _COMMENT and not is_word:
+            run.append(token)
+            continue
+        marked = [n for n, (_, start, end) in enumerate(run) if not value[start:end].isascii()]
+        if marked and any(value[start:end] == b"@" for _, start, end in run):
+            marked = [0, len(run) - 1]  # half an address must not be left over
+        if marked:
+            text = b" " if behind_word and not marked[0] else b""  # see `_words`
+            first = done = run[marked[0]][1]
+            for token in run[marked[0] : marked[-1] + 1]:
+                text += value[done : token[1]] + _said(value, token)
+                done = token[2]
+            text += b" " if is_word and marked[-1] + 1 == len(run) else b""
+            edits.append((first, done, encoded(_flat(text))))
+        run, behind_word = [], is_word
+    return edits
+
+
+def _said(value: bytes, token: tuple[int, int, int]) -> bytes:
+    """What a word or a quoted string of a phrase says."""
+    kind, start, end = token
+    word = value[start:end]
+    if kind == _QUOTED:
+        word = address.without_pairs(word[1:-1] if end - start > 1 and word.endswith(b'"') else word[1:])
+    return word
 
 
 def _values(value: bytes) -> bytes:
@@ -165,11 +237,7 @@ def _values(value: bytes) -> bytes:
             continue
         if text.startswith(b'"'):
             text = text[1:-1].replace(b'\\"', b'"').replace(b"\\\\", b"\\")
-        try:
-            text.decode("utf-8")
-            charset = b"utf-8"
-        except UnicodeDecodeError:
-            charset = b"unknown-8bit"
+        charset = _charset(text)
         percent = b"".join(b"%c" % c if (chr(c).isalnum() and c < 0x80) or c in b"-._" else b"%%%02X" % c for c in text)
         equals = value.rindex(b"=", done, start)
         out += [value[done:equals].rstrip(), b"*=", charset, b"''", percent]
@@ -183,33 +251,29 @@ def _values(value: bytes) -> bytes:
 def _folded(line: bytes, name: bytes) -> bytes:
     """One line of a field in pieces of at most LONGEST bytes."""
     out: list[bytes] = []
-    while len(line) > LONGEST:
-        at = _break(line, name)
-        if at:
-            out.append(line[:at])
-            line = line[at:] if line[at] in b" \t" else b" " + line[at:]
-        elif name in _STRUCTURED:
-            out.append(line[:_TARGET])
-            line = b" " + line[_TARGET:]
-        else:
-            return b"\n".join([*out, _encoded_text(line)])
-    return b"\n".join([*out, line])
+    line = line.rstrip(b" \t")
+    lead, at = b"", 0  # the piece that is being made: `lead`, and what stands from `at` on
+    while len(lead) + len(line) - at > LONGEST:
+        start = line.index(b":") + 1 if not at and line[:1] not in (b" ", b"\t") else at
+        first = start
+        while line[first] in b" \t":
+            first += 1
+        to = _break(line, first, at - len(lead), name)
+        if not to and not lead and first - start > 1:
+            lead, at = line[at:start] + b" ", first  # blanks that leave no room for anything else
+            continue
+        to = to or at + _TARGET - len(lead)
+        out.append(lead + line[at:to])
+        lead, at = b"" if line[to] in b" \t" else b" ", to
+    return b"\n".join([*out, lead + line[at:]])
 
 
-def _break(line: bytes, name: bytes) -> int:
-    """Where the rest of the line may start, 0 when nowhere."""
-    start = line.find(b":") + 1 if line[:1] not in (b" ", b"\t") else 0
-    first = start + len(line[start:]) - len(line[start:].lstrip(b" \t"))
+def _break(line: bytes, first: int, zero: int, name: bytes) -> int:
+    """Where the rest of the line may start, behind `first`; 0 when nowhere. `zero`: where the piece starts."""
     for limit in (_TARGET, LONGEST):
-        at = max(line.rfind(b" ", first, limit), line.rfind(b"\t", first, limit))
-        if name in _ADDRESSES:
-            at = max(at, line.rfind(b",", first, limit - 1) + 1)
+        at = max(line.rfind(b" ", first, zero + limit), line.rfind(b"\t", first, zero + limit))
+        if at <= first and name in _ADDRESSES:
+            at = line.rfind(b",", first, zero + limit - 1) + 1
         if at > first:
             return at
     return 0
-
-
-def _encoded_text(line: bytes) -> bytes:
-    """Free text without a blank to fold at: as encoded words, one a line."""
-    name, colon, value = line.partition(b":") if line[:1] not in (b" ", b"\t") else (b"", b"", line)
-    return name + colon + b" " + encoded(value.strip(b" \t")).replace(b" ", b"\n ")

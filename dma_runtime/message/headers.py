@@ -70,11 +70,12 @@ def field_name(line: bytes) -> bytes:
 class _Lines:
     """Lines of what `more()` gives. `rest` is what follows the line last taken; `give_back` undoes the last taking."""
 
-    __slots__ = ("_at", "_data", "_more", "_start", "total")
+    __slots__ = ("_at", "_data", "_ended", "_more", "_start", "total")
 
     def __init__(self, more: Callable[[], bytes]) -> None:
         self._more = more
         self._data = b""
+        self._ended = False
         self._at = 0
         self._start = 0
         self.total = 0
@@ -88,10 +89,10 @@ class _Lines:
                 break
             if self.total + waiting > LARGEST:
                 raise _too_large()
-            piece = self._more()
-            if not piece:
+            more = self._as_much_again(waiting)
+            if not more:
                 break
-            self._data = self._data[self._start :] + piece
+            self._data = self._data[self._start :] + more
             self._start, seen = 0, waiting
         if end < 0:
             end = len(self._data)
@@ -102,6 +103,20 @@ class _Lines:
         if self.total > LARGEST:
             raise _too_large()
         return self._data[self._start : end]
+
+    def _as_much_again(self, waiting: int) -> bytes:
+        """What comes next, up to a line end; so much that joining it costs no more than the line is long, however small the
+        pieces are that it comes in."""
+        pieces: list[bytes] = []
+        size = 0
+        while not self._ended and (not pieces or size < waiting):
+            piece = self._more()
+            self._ended = not piece
+            pieces.append(piece)
+            size += len(piece)
+            if b"\n" in piece:
+                break
+        return b"".join(pieces)
 
     def _may_be_header(self) -> bool:
         start = self._data[self._start : self._start + _LOOK]
@@ -162,10 +177,12 @@ def resent_block(fields: list[Field]) -> list[Field]:
     Each resending puts its group on top; a repeated name, or a trace field in between, starts an older one.
     """
     block: list[Field] = []
+    names: set[bytes] = set()
     for field in fields:
         if field.name.startswith(b"resent-"):
-            if any(other.name == field.name for other in block):
+            if field.name in names:
                 break
+            names.add(field.name)
             block.append(field)
         elif block and field.name in (b"received", b"return-path"):
             break

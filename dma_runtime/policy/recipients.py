@@ -6,6 +6,7 @@ Rules (interface.md, section 8; C dma dma.c:164-262):
 - A local name goes through the aliases, and who is left through his `.forward` (`policy.expansion`). What is left then is
   delivered here if it is the queue's owner; with NULLCLIENT it becomes `name@MAILNAME` and goes to the smarthost; for
   anybody else there must be another mail agent on this machine.
+- `\\user` is the mailbox of `user` itself: no aliases, no `.forward` (sendmail's way to say it).
 - Commands and files only with PIPES, in a queue of one's own, and from files that nobody else may write; /dev/null always.
 - With LOCALONLY an address of another machine is refused.
 - Each address once, compared without case in the domain.
@@ -75,7 +76,7 @@ class Resolver:
         self.owners: dict[tuple[str, str], str] = {}
 
     def resolve(self, asked: list[str]) -> list[Recipient]:
-        """The envelope's recipients, in order, for addresses that `address.fault` found nothing wrong with."""
+        """The envelope's recipients, in order, for addresses that `fault` found nothing wrong with."""
         found: dict[tuple[str, str], Recipient] = {}
         self.owners = {}
         for original in asked:
@@ -91,6 +92,11 @@ class Resolver:
         """The exit status when nobody was accepted."""
         return EX_NOHOST if all(r.refused == NOTHING_LEAVES for r in refused) else EX_DATAERR
 
+    def fault(self, whole: str) -> str:
+        """What is wrong with an address that is asked for, "" when nothing is."""
+        past_aliases = whole.startswith("\\") and self.own(whole[1:])
+        return address.fault(whole[1:] if past_aliases else whole)
+
     def own(self, whole: str) -> str:
         """The local name of an address of this machine, "" for any other address."""
         local, domain = address.split(whole)
@@ -98,6 +104,9 @@ class Resolver:
 
     def _one(self, original: str) -> list[tuple[Recipient, str]]:
         """The recipients that an address means, each with its owner."""
+        if original.startswith("\\"):
+            plain = original[1:]
+            return [(self._local(self.own(plain), plain, plain), "")]
         name = self.own(original)
         if not name:
             return [(self._remote(original, original), "")]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def envelope_sender(option: str | None, email: str, login: str, mailname: str, masquerade: Masquerade) -> str:
     """The sender's address; "" is the null sender.
 
-    `option` is the text of -f, None without it; `email` that of $EMAIL, which may be `Name <address>`.
+    `option` is the text of -f, None without it; `email` that of $EMAIL; both may be `Name <address>` or `address (Name)`.
     Raises DataError for an option that cannot be an address; an $EMAIL that cannot is not used.
     """
     if option is not None:
@@ -36,12 +36,11 @@ def envelope_sender(option: str | None, email: str, login: str, mailname: str, m
 
 
 def _address(text: str) -> str:
-    """The address of `Name <address>`, or the text as it is."""
-    if "<" in text and not text.strip().startswith("<"):
-        found = address.addresses(address.to_wire(text))
-        if len(found) == 1:
-            return found[0]
-    return text
+    """The one address of `Name <address>`, `address (Name)` and the like, or the text as it is."""
+    if any(c < " " or c == "\x7f" for c in text):
+        return text
+    found = address.addresses(address.to_wire(text))
+    return found[0] if len(found) == 1 else text
 
 
 def masqueraded(whole: str, masquerade: Masquerade) -> str:

@@ -85,5 +85,11 @@ def _write(fs: FileSystem, chunks: Iterable[bytes], tmp: str, new: str) -> None:
         except FileExistsError:
             pass  # delivered by an earlier run
     finally:
-        fs.close(fd)
-        fs.unlink(tmp)
+        try:
+            fs.close(fd)
+        except OSError:
+            pass  # it is synced, or not wanted
+        try:
+            fs.unlink(tmp)
+        except OSError:
+            pass  # who sweeps tmp/ was faster; a message that stands in new/ is delivered all the same

@@ -38,8 +38,6 @@ STALE = 300.0  # seconds
 _PAUSE = 0.1
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
-_TAKEN, _BUSY, _NOT_ALLOWED = "taken", "busy", "not allowed"
-
 
 class NotAMailbox(Exception):
     """What lies at the path is nothing we may write to; the text says what it is."""
@@ -68,20 +66,18 @@ def append(
         try:
             _check(fs, fd, path, uid)
             if _record_lock(fd):
-                dotlock = _dotlock(fs, path)
-                if dotlock != _BUSY:
+                dotlock = _Dotlock(fs, path)
+                if not dotlock.busy:
                     try:
                         if _still_there(fs, fd, path):
                             _check(fs, fd, path, uid)
-                            _write(fs, fd, chunks)
-                            if new:
-                                _sync_name(fs, path)
+                            _write(fs, fd, chunks, path if new else "")
+                            # From here on the mail is delivered, and nothing that goes wrong may say otherwise.
                             return
                     finally:
-                        if dotlock == _TAKEN:
-                            fs.unlink(path + ".lock")
+                        dotlock.let_go()
         finally:
-            fs.close(fd)  # and with it the record lock
+            _close(fs, fd)  # and with it the record lock
         if clock() >= deadline:
             raise MailboxBusy(f"{path} was locked by another program for {wait:.0f} seconds")
         sleep(_PAUSE)
@@ -122,7 +118,7 @@ def _still_there(fs: FileSystem, fd: int, path: str) -> bool:
         now, ours = fs.lstat(path), fs.fstat(fd)
     except FileNotFoundError:
         return False
-    return (now.st_dev, now.st_ino) == (ours.st_dev, ours.st_ino)
+    return _which(now) == _which(ours)
 
 
 def _record_lock(fd: int) -> bool:
@@ -134,18 +130,48 @@ def _record_lock(fd: int) -> bool:
     return True
 
 
-def _dotlock(fs: FileSystem, path: str) -> str:
-    name = path + ".lock"
+class _Dotlock:
+    """`PATH.lock`: taken by making one, unless the recipient may not make files there. `busy`: another program has it."""
+
+    def __init__(self, fs: FileSystem, path: str) -> None:
+        self.busy = False
+        self._fs = fs
+        self._name = path + ".lock"
+        self._ours: tuple[int, int] | None = None
+        try:
+            fd = fs.open(self._name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        except FileExistsError:
+            _remove_stale(fs, self._name)
+            self.busy = True
+            return
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                return
+            raise
+        try:
+            self._ours = _which(fs.fstat(fd))
+        finally:
+            _close(fs, fd)
+
+    def let_go(self) -> None:
+        """Remove it, unless another program took ours for a stale one and has its own there now. Never raises."""
+        try:
+            if self._ours is not None and _which(self._fs.lstat(self._name)) == self._ours:
+                self._fs.unlink(self._name)
+        except OSError:
+            pass  # gone, or it will be taken for stale
+
+
+def _which(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _close(fs: FileSystem, fd: int) -> None:
+    """What matters is synced, or was cut off again: an error that comes this late changes nothing."""
     try:
-        fs.close(fs.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
-    except FileExistsError:
-        _remove_stale(fs, name)
-        return _BUSY
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            return _NOT_ALLOWED
-        raise
-    return _TAKEN
+        fs.close(fd)
+    except OSError:
+        pass
 
 
 def _remove_stale(fs: FileSystem, name: str) -> None:
@@ -156,20 +182,22 @@ def _remove_stale(fs: FileSystem, name: str) -> None:
         pass  # gone meanwhile, or not ours to remove: it stays busy
 
 
-def _write(fs: FileSystem, fd: int, chunks: Iterable[bytes]) -> None:
+def _write(fs: FileSystem, fd: int, chunks: Iterable[bytes], new: str) -> None:
+    """`new`: the path of a file that was just made, whose name is synced too."""
     start = fs.fstat(fd).st_size
     written = 0
     try:
         tail = fs.pread(fd, 2, max(0, start - 2))
         if start and tail != b"\n\n":
             filler = b"\n" if tail.endswith(b"\n") else b"\n\n"
-            write_all(fs, fd, filler, start)
             written += len(filler)
+            write_all(fs, fd, filler, start)
         for chunk in chunks:
             written += len(chunk)  # before: part of it may be written when it fails
             write_all(fs, fd, chunk, start + written - len(chunk))
         fs.fsync(fd)
-        # From here on the mail is delivered.
+        if new:
+            _sync_name(fs, new)
     except BaseException:
         if fs.fstat(fd).st_size <= start + written:
             fs.ftruncate(fd, start)

@@ -191,3 +191,26 @@ def test_questions(mail):
     assert (ran.returncode, ran.stdout, ran.stderr) == (67, b"a... no\n", b"")
     assert [asked.do for asked, _ in there.heard] == [request.LIST, request.RUN, request.VERIFY]
     assert there.heard[2][0].recipients == ["a"]
+
+
+def test_what_was_accepted_is_accepted_wherever_the_words_go(mail):
+    daemon(mail, accepts, accepts)
+    words = [str(mail.program), "-v", "b@y"]
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run(words, input=MESSAGE, stdout=full, stderr=subprocess.PIPE, env=mail.environment, check=False)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert mail.run("-v", "b@y", stdin=MESSAGE).returncode == 0
+
+
+def test_who_stops_reading_a_listing_has_seen_enough(mail):
+    # `mailq | head -1`
+    rows = frames.frame(frames.OUTPUT, b"ID: 1\n") + frames.status(0)
+    daemon(mail, says(rows), says(rows))
+    read, write = os.pipe()
+    os.close(read)
+    ran = subprocess.run([str(mail.launcher("mailq"))], stdout=write, stderr=subprocess.PIPE, env=mail.environment, check=False)
+    os.close(write)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    with open("/dev/full", "wb") as full:
+        ran = subprocess.run([str(mail.launcher("mailq"))], stdout=full, stderr=subprocess.PIPE, env=mail.environment, check=False)
+    assert (ran.returncode, ran.stderr) == (74, b"mailq: standard output: No space left on device\n")

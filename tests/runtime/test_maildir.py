@@ -83,7 +83,7 @@ class Full(FileSystem):
         return super().pwrite(fd, data, at)
 
     def fsync(self, fd):
-        if self.call == "fsync" and "/tmp/" in os.readlink(f"/proc/self/fd/{fd}"):
+        if self.call == "fsync" and os.readlink(f"/proc/self/fd/{fd}").endswith(NAME):
             raise OSError(self.number, os.strerror(self.number))
         super().fsync(fd)
 
@@ -97,6 +97,24 @@ def test_a_failed_delivery_leaves_nothing(path, call, number):
     assert raised.value.errno == number
     assert listing(path) == {"tmp": [], "new": [], "cur": []}
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("call", ["unlink", "close"])
+def test_trouble_behind_the_link_does_not_make_the_message_come_twice(path, call):
+    class Late(FileSystem):
+        def unlink(self, path):
+            super().unlink(path)
+            if call == "unlink":
+                raise FileNotFoundError(errno.ENOENT, "swept")
+
+        def close(self, fd):
+            late = call == "close" and os.readlink(f"/proc/self/fd/{fd}").endswith(NAME)
+            super().close(fd)
+            if late:
+                raise OSError(errno.EIO, "late")
+
+    maildir.deliver(path, BODY, uid=UID, name=NAME, fs=Late())
+    assert listing(path) == {"tmp": [], "new": [NAME], "cur": []}
 
 
 def test_links_and_others_directories_are_refused(path, tmp_path):

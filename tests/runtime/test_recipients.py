@@ -50,6 +50,10 @@ def resolve(asked, conf="", aliases=""):
         ("alice", "", "", [("alice", "")]),
         ("ALICE", "", "", [("alice", "")]),
         ("alice@localhost", "", "", [("alice", "")]),
+        ("\\alice", "", "alice: b@x.test\n", [("alice", "")]),
+        ("\\alice@here.test", "", "alice: b@x.test\n", [("alice", "")]),
+        ("\\nobody", "", "nobody: b@x.test\n", [("nobody", NOT_HERE)]),
+        ("\\root", SMARTHOST + "NULLCLIENT\n", "root: b@x.test\n", [("root@here.test", "")]),
         ("alice@Here.Test", "", "", [("alice", "")]),
         ("alice@Here.Test", SMARTHOST, "", [("alice", "")]),
         ("nobody", "", "", [("nobody", NOT_HERE)]),
@@ -171,3 +175,14 @@ def test_problems_of_the_aliases_are_handed_on():
     rules = resolver(aliases="a: b\nb: a\n")
     rules.resolve(["a"])
     assert rules.problems == ["aliases: alias loop: a -> b -> a"]
+
+
+@pytest.mark.parametrize(
+    ("whole", "good"),
+    [
+        *(("\\alice", True), ("\\alice@here.test", True), ("alice", True)),
+        *(("\\alice@there.test", False), ("\\", False), ("\\\\alice", False)),
+    ],
+)
+def test_a_backslash_is_for_names_of_this_machine(whole, good):
+    assert (resolver().fault(whole) == "") == good

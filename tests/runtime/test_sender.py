@@ -17,11 +17,16 @@ def sender(option=None, email="", masquerade=None):
         (None, "me@x.test", None, "me@x.test"),
         (None, "Me Myself <me@x.test>", None, "me@x.test"),
         (None, "me", None, "me@here.test"),
+        (None, "me@x.test (Me Myself)", None, "me@x.test"),
+        (None, '"Myself, Me" <me@x.test>', None, "me@x.test"),
+        (None, "one@x.test, two@x.test", None, "alice@here.test"),
         (None, "bad\n@x", None, "alice@here.test"),
         ("bob@y.test", "me@x.test", None, "bob@y.test"),
         ("bob", "", None, "bob@here.test"),
         ("<bob@y.test>", "", None, "bob@y.test"),
         ("Bob <bob@y.test>", "", None, "bob@y.test"),
+        ("bob@y.test (Bob)", "", None, "bob@y.test"),
+        ("<@route.test:bob@y.test>", "", None, "bob@y.test"),
         ("", "me@x.test", None, ""),
         ("<>", "me@x.test", ("u", "h"), ""),
         ("app@host", "", ("", "corp.test"), "app@corp.test"),
@@ -33,7 +38,7 @@ def test_the_envelope_sender(option, email, masquerade, expected):
     assert sender(option, email, masquerade) == expected
 
 
-@pytest.mark.parametrize("option", ["a\r\nb@x", "a\0@x", "a b@x", "@x", "a@"])
+@pytest.mark.parametrize("option", ["a\r\nb@x", "b@x\n", "a\0@x", "a b@x", "@x", "a@", "a@x, b@x"])
 def test_a_bad_option_is_refused(option):
     with pytest.raises(DataError, match="invalid sender"):
         sender(option)

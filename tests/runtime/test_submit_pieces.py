@@ -88,6 +88,22 @@ def test_a_producer_that_pauses_where_the_body_begins(mail, words):
     assert message.endswith(b"To: b@x\n\none\n\ntwo\n")
 
 
+def test_standard_input_that_does_not_wait_is_waited_for(mail):
+    # A pipe or terminal that somebody else shares and made so (ssh, an event loop): "not yet" is not "no more".
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    program = subprocess.Popen([str(mail.program), "-bq", "a@x"], stdin=read, stderr=subprocess.PIPE, env=mail.environment)
+    os.close(read)
+    for piece in (FIXED, b"Subject: s\n\n", b"body\n"):
+        time.sleep(0.1)
+        if program.poll() is None:
+            os.write(write, piece)
+    os.close(write)
+    assert (program.wait(30), program.stderr.read()) == (0, b"")
+    ((_, message),) = mail.stored()
+    assert message.endswith(b"Subject: s\n\nbody\n")
+
+
 def until_read(program):
     """Wait until the pipe is empty: the program has what was written so far, and no more."""
     waiting = array.array("i", [1])
