@@ -140,7 +140,8 @@ def _relay_map(config: Config) -> RelayMap | None:
 
 
 def _read_rows(spool: Spool, config: Config) -> list[listing.Row]:
-    now, down, relay_map, ledger = clock.now().wall, relays.read(spool.path), _relay_map(config), Ledger(spool)
+    moment, relay_map, ledger = clock.now(), _relay_map(config), Ledger(spool)
+    down = relays.read(spool.path, moment.wall)
     found: list[listing.Row] = []
     try:
         ids = spool.ids()
@@ -151,7 +152,8 @@ def _read_rows(spool: Spool, config: Config) -> list[listing.Row]:
             stored = spool.open(id)  # and not only read: what is not whole is shown so
             stored.close()
             envelope = stored.envelope
-            found.append(listing.row(envelope, fold(envelope, ledger.events(id)), config, down, now, relay_map))
+            state = fold(envelope, ledger.events(id), moment)
+            found.append(listing.row(envelope, state, config, down, moment.wall, relay_map))
         except BrokenMessage as problem:
             found.append(listing.broken_row(id, str(problem)))
         except FileNotFoundError:
@@ -211,8 +213,9 @@ def _show(spool: Spool, config: Config, options: argparse.Namespace) -> int:
     try:
         ledger, header = Ledger(spool), stored.pread(stored.envelope.header_end, 0)
         events = ledger.events(options.id)
-        now, down = clock.now().wall, relays.read(spool.path)
-        row = listing.row(stored.envelope, fold(stored.envelope, events), config, down, now, _relay_map(config))
+        moment = clock.now()
+        down, state = relays.read(spool.path, moment.wall), fold(stored.envelope, events, moment)
+        row = listing.row(stored.envelope, state, config, down, moment.wall, _relay_map(config))
     finally:
         stored.close()
     if options.json:

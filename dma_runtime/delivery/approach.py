@@ -87,6 +87,10 @@ class Approach:
         until = self._paused.get(hop) if self._paused else None
         return until is not None and until > self.desk.now().wall
 
+    def shift(self, seconds: float) -> None:
+        """The wall clock was set."""
+        self._paused = {hop: until + seconds for hop, until in self._paused.items()}
+
     def forget(self) -> None:
         """Somebody runs the queue, or the configuration changed."""
         self._paused.clear()

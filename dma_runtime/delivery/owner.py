@@ -189,6 +189,7 @@ class Owner:
         if jump:
             self.log.info(f"the clock was set by {jump:.0f}s; the schedule moves with it")
             self.queue.shift(jump)
+            self.rounds.shift(jump)
         if slept:
             self.rounds.slept()
         if moment.awake - self._looked_at_age > SLICE:

@@ -310,7 +310,7 @@ class Relay:
 
     def _all_wait(self, outcome: Outcome, tried: list[Work]) -> None:
         """The relay takes nothing: what was tried is recorded, the rest waits with the relay's own state."""
-        now = self.desk.now().wall
+        now = self.desk.now()
         waiting = [*tried, *self.waiting]
         self.waiting.clear()
         wait = self.state.refused(outcome, now, self.desk.next_backoff)

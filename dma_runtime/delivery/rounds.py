@@ -79,7 +79,7 @@ class Rounds:
         self.trace = trace
         self.wake = wake
         self.now = now
-        self.relays: dict[str, RelayState] = relays.read(self.spool.path)
+        self.relays: dict[str, RelayState] = relays.read(self.spool.path, now().wall)
         self._no_network_at = 0.0  # seconds awake
         self.without_network = 0  # rounds in a row that failed for want of a network
         self._standing = bool(notice.current(self.spool.path))
@@ -377,6 +377,14 @@ class Rounds:
 
     def keep_relays(self) -> None:
         relays.write(self.spool.path, self.relays)
+
+    def shift(self, seconds: float) -> None:
+        """The wall clock was set: relays are down, and hosts passed over, for as long as was meant."""
+        for state in self.relays.values():
+            state.shift(seconds)
+        for relay in self._relays.values():
+            relay.approach.shift(seconds)
+        self.keep_relays()
 
     def slept(self) -> None:
         """The machine was asleep: connections are gone whatever they look like."""
