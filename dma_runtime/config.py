@@ -318,6 +318,7 @@ class Config:
 
     def __init__(self, source: str = "") -> None:
         self.source = source  # the file, "" for the defaults
+        self.wanted = source  # the file that was looked for, whether it is there or not
         self.values: dict[str, object] = {}
         self.lines: dict[str, int] = {}  # where each key was set
         self.problems: list[ConfigError] = []
@@ -436,7 +437,9 @@ def load(source: str) -> Config:
     try:
         fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return Config("")
+        config = Config()
+        config.wanted = source
+        return config
     except OSError as error:
         raise DmaError(f"can not open config `{source}': {error.strerror}", EX_NOINPUT) from None
     try:

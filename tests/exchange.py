@@ -88,7 +88,7 @@ class Exchange:
         ownership = Ownership.take(spool)
         assert ownership is not None
         try:
-            owner = Owner(ownership, spool, config.load(str(self.agent.conf)).sound(), Log(self.log), helo="us.test")
+            owner = Owner(ownership, spool, config.load(str(self.agent.conf)).sound(), Log(self.log))
             owner.rounds.resolver = Resolver(self.resolv_conf, self.names.port, lifetime=2)
             owner.rounds.exchange_port = self.port or 1
             owner.rounds.our_names = frozenset([self.our_name])

@@ -65,7 +65,6 @@ class Owner:
         config: Config,
         log: MailLog,
         *,
-        helo: str,
         trace: Callable[[str], None] | None = None,
         attendants: Sequence[Attendant] = (),
     ) -> None:
@@ -90,7 +89,6 @@ class Owner:
             log,
             self.secrets,
             self.recorder,
-            helo=helo,
             had=lambda one: self._runs.had(one),
             wake=self._ring,
             trace=trace,

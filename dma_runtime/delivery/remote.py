@@ -58,13 +58,15 @@ class Desk(Protocol):
     log: MailLog
     spool: Spool
     resolver: Resolver
-    helo: str
     our_names: frozenset[str]  # of this host, in lower case
     dice: Callable[[], float]
     trace: Callable[[str], None] | None
     now: Callable[[], Moment]
     wake: Callable[[], None]
     relays: dict[str, RelayState]
+
+    @property
+    def helo(self) -> str: ...
 
     def finished(
         self, item: Item, pairs: list[tuple[int, Outcome]], relay: Relay | None = None, *, told: bool = False

@@ -26,6 +26,7 @@ from dma_runtime.delivery.settings import Settings
 from dma_runtime.history import attempt_event
 from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, MACHINE, RELAY, Outcome
 from dma_runtime.policy import retry, route, telling
+from dma_runtime.policy.helo import greeting
 from dma_runtime.policy.relay import MACHINE_RETRY, RelayState
 from dma_runtime.system import clock, identity, notice, relays
 from dma_runtime.system.maillog import ERR, MailLog
@@ -58,7 +59,6 @@ class Rounds:
         secrets: SecretStore,
         recorder: Recorder,
         *,
-        helo: str,
         had: Callable[[str], None],
         wake: Callable[[], None],
         trace: Callable[[str], None] | None = None,
@@ -71,7 +71,6 @@ class Rounds:
         self.log = log
         self.secrets = secrets
         self.recorder = recorder
-        self.helo = helo
         self.our_names = frozenset((identity.host_name().lower(),))
         self.resolver = Resolver()
         self.exchange_port = route.SMTP_PORT  # where hosts found by MX listen
@@ -86,6 +85,11 @@ class Rounds:
         self._had = had
         self._relays: dict[str, Relay] = {}
         self._mailroom = Mailroom(self)
+
+    @property
+    def helo(self) -> str:
+        """The name we greet relays with, as it is now: MAILNAME may be what was corrected."""
+        return greeting(identity.mail_name(self.settings.config), identity.host_name())
 
     # ------------------------------------------------------------ out
 

@@ -248,7 +248,7 @@ def owner_of(tmp_path):
     draft.write(b"Subject: x\n\nhello\n")
     id = draft.commit(envelope)
     config = parse(f"SPOOLDIR {spool.path}\nSMARTHOST 127.0.0.1:1\n", "x")
-    return id, Owner(Ownership.take(spool), spool, config, MailLog(), helo="a.test")
+    return id, Owner(Ownership.take(spool), spool, config, MailLog())
 
 
 @pytest.mark.parametrize("problem", [OSError(28, "No space left on device"), BrokenMessage("the attempt log is damaged")])
