@@ -126,8 +126,8 @@ def _attempt(config: Config, log: MailLog, goal: Goal, verbose: bool) -> bool:
         # It left between our two questions: the lock is free now.
 
 
-def change(config: Config, log: MailLog, verb: str, id: str) -> dict[str, object]:
-    """One of the operator's verbs (hold, release, remove) on one message: {"ok": true} or {"error": TEXT}."""
+def change(config: Config, log: MailLog, verb: str, id: str = "") -> dict[str, object]:
+    """One of the operator's verbs, on one message or (adopt) on the spool: {"ok": true} or {"error": TEXT}."""
     spool = Spool(config.SPOOLDIR)
     spool.prepare(own_only=config.user_mode)
     question: dict[str, object] = {"do": verb, "id": id}

@@ -25,7 +25,7 @@ from dma_runtime.system import clock, notice, privilege, relayfile, relays, stre
 from dma_runtime.system.daemonline import converse
 from dma_runtime.system.ledger import Ledger
 from dma_runtime.system.maillog import MailLog
-from dma_runtime.system.ownership import Ownership, ask
+from dma_runtime.system.ownership import ask
 from dma_runtime.system.spool import Spool
 
 ASK = 30.0  # seconds for an owner to answer a question that needs no network
@@ -279,22 +279,14 @@ def _run(spool: Spool, config: Config, options: argparse.Namespace) -> int:
     return 0
 
 
-def _adopt(spool: Spool, config: Config, options: argparse.Namespace) -> int:
-    config.sound()
-    ownership = Ownership.take(spool)
-    if ownership is None:
-        raise DmaError("the queue is in use; stop its dmad first", 75)
-    try:
-        ownership.adopt()
-        notice.withdraw(spool.path, [telling.FOREIGN])
-    finally:
-        ownership.release()
-    if spool.ids():
-        from dma_runtime.cmd.daemon import leave_owner
+def _adopt(_spool: Spool, config: Config, options: argparse.Namespace) -> int:
+    from dma_runtime.cmd.daemon import change
 
-        leave_owner(config, MailLog())
+    answer = change(config.sound(), MailLog(), "adopt")
+    if "error" in answer:
+        raise DmaError(str(answer["error"]), EX_TEMPFAIL)
     if options.json:
-        print(json.dumps({"ok": True}))
+        print(json.dumps(answer))
     return 0
 
 

@@ -27,7 +27,7 @@ from dma_runtime.delivery.settings import Settings
 from dma_runtime.delivery.watch import Watch
 from dma_runtime.errors import BrokenMessage, CannotSpool
 from dma_runtime.policy import telling
-from dma_runtime.system import clock, takeover
+from dma_runtime.system import clock, notice, takeover
 from dma_runtime.system.ledger import Ledger
 from dma_runtime.system.maillog import MailLog
 from dma_runtime.system.ownership import Ownership
@@ -286,7 +286,10 @@ class Owner:
         if not goal.due_only:
             self.rounds.try_all()
         self._ring()
-        return self._runs.begin(goal, clock.now().wall)
+        waiter = self._runs.begin(goal, clock.now().wall)
+        if self.foreign and not waiter.done.done():
+            waiter.done.set_result(None)  # nothing is attempted until it is adopted
+        return waiter
 
     def take_in(self, id: str) -> None:
         """A message was spooled."""
@@ -297,10 +300,7 @@ class Owner:
         """Attempt these messages, or all, now; done when each had its attempt."""
         if ids is None:
             self.queue.begin()
-        done = self._run(Goal(run=True, ids=ids)).done
-        if self.foreign and not done.done():
-            done.set_result(None)  # nothing is attempted until it is adopted
-        return done
+        return self._run(Goal(run=True, ids=ids)).done
 
     # ------------------------------------------------------------ the bell
 
@@ -330,6 +330,8 @@ class Owner:
                 return {"items": self.rows()}
             case {"do": "mailq"}:
                 return {"text": self.mailq()}
+            case {"do": "adopt"}:
+                return self._adopt()
             case {"do": "reload"}:
                 self._reload()
                 return {"ok": True}
@@ -353,6 +355,17 @@ class Owner:
             (item for item in self.queue.items.values() if uid in (None, item.envelope.uid)), key=lambda item: item.id
         )
         return plainlist.text(plainlist.blocks(item.envelope, item.state) for item in shown)
+
+    def _adopt(self) -> dict[str, object]:
+        """The spool is this machine's from now on."""
+        try:
+            self.ownership.adopt()
+        except OSError as problem:
+            return {"error": f"can not be recorded: {problem.strerror or problem}"}
+        notice.withdraw(self.spool.path, [telling.FOREIGN])
+        self.foreign = False
+        self._ring()
+        return {"ok": True}
 
     async def _change(self, verb: str, id: str) -> dict[str, object]:
         """One of the operator's verbs on one message."""
