@@ -307,7 +307,9 @@ class Config:
     TRUSTED = key(names, _NO_NAMES, "Logins that may set any sender with -f unremarked, beside root and dma.", NEW)
     HIDEUSER = key(flag, False, "No login and uid in the Received header.", NEW)
     PIPES = key(flag, False, "Allow |command and /file in aliases and .forward.", NEW)
-    REQUIRETLS = key(flag, False, "Ask for TLS on every hop (RFC 8689) for every message.", NEW, later=True)
+    REQUIRETLS = key(
+        flag, False, "Ask for TLS on every hop (RFC 8689) for every message without the field `TLS-Required: No'.", NEW
+    )
 
     REPLACEFROM = optional(words, "Fork key: sender address for every message.", FORK, later=True)
     DELIVERY = optional(delivery, "Fork key: LOCALANDREMOTE, LOCALONLY or REMOTEONLY.", FORK)
@@ -410,6 +412,9 @@ def _check_together(config: Config) -> None:
     if config.SMARTHOST is not None and config.SMARTHOST.name.startswith("/") and not config.LMTP:
         line = config.lines["SMARTHOST"]
         config.problems.append(ConfigError(config.source, line, "SMARTHOST is the path of a socket, which needs LMTP"))
+    if config.REQUIRETLS and config.SMARTHOST is None:
+        what = "REQUIRETLS without SMARTHOST: mail for other machines is returned, no exchanger found by DNS can be trusted"
+        config.warnings.append(f"{config.source}:{config.lines['REQUIRETLS']}: {what}")
     if config.LMTP and config.SMARTHOST is None:
         config.warnings.append(f"{config.source}:{config.lines['LMTP']}: LMTP without SMARTHOST is not used")
     if config.STARTTLS and not config.SECURETRANSFER:

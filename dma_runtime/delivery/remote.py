@@ -23,6 +23,7 @@ from dma_runtime.address import needs_smtputf8
 from dma_runtime.delivery.approach import Approach
 from dma_runtime.delivery.queue import Item
 from dma_runtime.delivery.session import Job, Refused, Session
+from dma_runtime.envelope import REQUIRE
 from dma_runtime.errors import BrokenMessage
 from dma_runtime.message import loops
 from dma_runtime.message.wire import wire
@@ -231,10 +232,10 @@ class Relay:
                 self._back(work, Outcome(FAILED, loop, scope=MESSAGE, status="5.4.6"))  # RFC 3463 3.5
                 continue
             left[0] -= 1
-            return self._job(work, work.stored)
+            return self._job(work, work.stored, hop)
         return None
 
-    def _job(self, work: Work, stored: StoredMessage) -> Job:
+    def _job(self, work: Work, stored: StoredMessage, hop: Hop) -> Job:
         envelope = work.item.envelope
 
         def chunks(capabilities: Capabilities) -> Iterator[bytes]:
@@ -251,6 +252,7 @@ class Relay:
             chunks,
             needs_smtputf8=any(needs_smtputf8(address) for address in (sender, *recipients)),
             eightbit=envelope.has_8bit,
+            requiretls=envelope.tls == REQUIRE and bool(hop.port),  # a socket of this machine is no hop
             key=work,
             wishes=self._wishes(work),
         )

@@ -127,6 +127,7 @@ class Rounds:
                 item.envelope.sender,
                 self.settings.relays,
                 port=self.exchange_port,
+                tls=item.envelope.tls,
             )
             if recipient.refused:
                 found = route.Route(route.REFUSED, "", 0, recipient.refused)

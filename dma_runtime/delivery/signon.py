@@ -191,7 +191,8 @@ async def converse(line: Line, target: Target, helo: str, peer: str, want_tls: b
                         action.stage, action.reply, smarthost=target.smarthost, relay=peer, quota=target.quota
                     )
                 else:
-                    outcome = verdict.refusal(action.stage, action.says, relay=peer, hint=action.hint)
+                    status = verdict.NO_TLS if action.stage == command.S_STARTTLS else ""
+                    outcome = verdict.refusal(action.stage, action.says, relay=peer, hint=action.hint, status=status)
                 raise Refused(outcome)
             assert not isinstance(action, Upgrade)
             reply = await line.ask(action.verb, action.line, action.shown)
