@@ -437,25 +437,41 @@ def _shown(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text[:60])
 
 
+LARGEST = 16 << 20  # bytes of a file that people write
+
+
+def contents(path: str) -> str:
+    """The text of a file that people write: dma.conf and those it names. Raises OSError, also when it is no regular file (a
+    FIFO would make us wait, a device never end) but /dev/null, or not of a size that makes sense."""
+    import errno
+
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        found = os.fstat(fd)
+        if found.st_mode & 0o170000 == 0o040000:  # S_ISDIR, without the stat module
+            raise OSError(errno.EISDIR, "Is a directory")
+        if found.st_mode & 0o170000 != 0o100000 and path != "/dev/null":
+            raise OSError(errno.EINVAL, "Not a regular file")
+        data = b""
+        while chunk := os.read(fd, 65536):
+            data += chunk
+            if len(data) > LARGEST:
+                raise OSError(errno.EFBIG, "File too large")
+        return data.decode("utf-8", "surrogateescape")
+    finally:
+        os.close(fd)
+
+
 def load(source: str) -> Config:
     """Read `source`. A missing file means the defaults. Raises DmaError (66) when it exists but cannot be read."""
     try:
-        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        return parse(contents(source), source)
     except FileNotFoundError:
         config = Config()
         config.wanted = source
         return config
     except OSError as error:
         raise DmaError(f"can not open config `{source}': {error.strerror}", EX_NOINPUT) from None
-    try:
-        data = b""
-        while chunk := os.read(fd, 65536):
-            data += chunk
-    except OSError as error:
-        raise DmaError(f"can not open config `{source}': {error.strerror}", EX_NOINPUT) from None
-    finally:
-        os.close(fd)
-    return parse(data.decode("utf-8", "surrogateescape"), source)
 
 
 # ---------------------------------------------------------------- which file (interface.md, section 2)

@@ -13,7 +13,7 @@ import time
 
 from dma_runtime import __version__, address
 from dma_runtime.cmd.caller import Caller, say
-from dma_runtime.config import home_directory
+from dma_runtime.config import contents, home_directory
 from dma_runtime.envelope import OPTIONAL, REQUIRE, Envelope, Recipient
 from dma_runtime.errors import EX_NOINPUT, EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE, CannotSpool, DataError, DmaError
 from dma_runtime.message import headers
@@ -338,11 +338,6 @@ def resolver(caller: Caller, mailname: str) -> Resolver:
                 caller.warn(problem)
         return known[0]
 
-    def include(path: str) -> str:
-        from dma_runtime.system import aliasfile
-
-        return aliasfile.read(path)
-
     def forward(login: str) -> str | None:
         try:
             text, why = forward_of(login, caller)
@@ -365,7 +360,7 @@ def resolver(caller: Caller, mailname: str) -> Resolver:
         account=identity.account,
         deliverable=deliverable,
         aliases=aliases,
-        include=include,
+        include=contents,
         forward=forward,
         distrust=distrusted,
     )

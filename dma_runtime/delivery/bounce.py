@@ -23,6 +23,7 @@ from __future__ import annotations
 import errno
 import zlib
 
+from dma_runtime.config import contents
 from dma_runtime.envelope import REQUIRE, Envelope, Recipient
 from dma_runtime.errors import BrokenMessage, CannotSpool, DmaError
 from dma_runtime.history import attempt_event
@@ -289,5 +290,5 @@ def _resolver(config: Config, mailname: str) -> Resolver:
         # A name without an account could be bounced by whoever takes it, and a report's bounce goes nowhere.
         deliverable=lambda name: bool(identity.account(name)) and (config.by_socket or othermta.deliverable(name)),
         aliases=lambda: aliasfile.load(config.ALIASES),
-        include=aliasfile.read,
+        include=contents,
     )

@@ -92,8 +92,7 @@ class Settings:
             return
         self._auth_seen = _signature(path)
         try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                self.logins = authconf.parse(file.read(), path)
+            self.logins = authconf.parse(config.contents(path), path)
         except FileNotFoundError:
             # In user mode the path is a default; otherwise somebody named a file that is not there.
             self.auth_problem = "" if "AUTHPATH" not in self.config.lines else f"auth file `{path}' does not exist"

@@ -64,7 +64,8 @@ class TestWhoSaysIt:
 
     def test_and_not_for_the_next_message(self, make, knowing):
         agent = make(knowing)
-        first, second = DIALOGUE.format(" REQUIRETLS", "").replace("QUIT\r\n", ""), DIALOGUE.format("", "").replace("EHLO x\r\n", "")
+        first = DIALOGUE.format(" REQUIRETLS", "").replace("QUIT\r\n", "")
+        second = DIALOGUE.format("", "").replace("EHLO x\r\n", "")
         agent.run("-bs", stdin=(first + second).encode())
         knowing.wait(2)
         agent.until_empty()

@@ -72,6 +72,22 @@ def test_a_file_that_was_just_emptied_is_being_written(folder):
     assert found.config.SMARTHOST is None
 
 
+@pytest.mark.parametrize("kind", ["fifo", "device", "directory"])
+def test_what_is_no_file_is_a_problem_and_no_wait(folder, kind):
+    """A FIFO has nobody who writes to it, a device no end."""
+    place = folder / kind
+    if kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "directory":
+        place.mkdir()
+    else:
+        place.symlink_to("/dev/zero")
+    found = settings(folder, f"SMARTHOST relay.test\nAUTHPATH {place}\nRELAYMAP {place}\n")
+    why = "Is a directory" if kind == "directory" else "Not a regular file"
+    assert found.auth_problem == f"can not open auth file `{place}': {why}"
+    assert found.map_problem == f"can not open relay map `{place}': {why}"
+
+
 def test_the_queue_does_not_move_meanwhile(folder, tmp_path):
     found = settings(folder, f"SMARTHOST relay.test\nSPOOLDIR {tmp_path}/spool\n")
     assert change(found, folder, "SMARTHOST other.test\n")
