@@ -4,7 +4,6 @@ import email
 import fcntl
 import json
 import mailbox
-import os
 import pathlib
 import re
 import subprocess
@@ -294,7 +293,7 @@ def test_there_is_one_relay_for_all_senders(make, tmp_path):
         agent.send("-D", "-f", "bob@x.test", "u@y.test")
         assert [(m.sender, m.login) for m in relay.messages] == [("alice@x.test", "alice"), ("bob@x.test", "bob")]
         agent.send("-D", "-f", "me@other.test", "u@y.test")
-        assert ("alice", "bob") == tuple(login for login, _ in relay.logins)
+        assert tuple(login for login, _ in relay.logins) == ("alice", "bob")
         assert not any(verb == "AUTH" for _, verb, _ in other.commands)
 
 
