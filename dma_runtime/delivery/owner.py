@@ -17,7 +17,7 @@ import asyncio
 import signal
 
 from dma_runtime.config import Config
-from dma_runtime.delivery import bounce, listing, plainlist
+from dma_runtime.delivery import bounce, listing, plainlist, rootmail
 from dma_runtime.delivery.control import Control
 from dma_runtime.delivery.queue import Queue
 from dma_runtime.delivery.record import Recorder
@@ -102,6 +102,7 @@ class Owner:
         self._leaving = False  # what is rung from now on is left to the last look of `tenure.hold`
         self.resident = False
         self.foreign = False  # the spool belongs to another machine
+        self._letter: asyncio.Task[None] | None = None  # being written to root
         self._noted: set[str] = set()  # damaged messages that the log knows of
 
     # ------------------------------------------------------------ the loop
@@ -194,12 +195,28 @@ class Owner:
             self._looked_at_age = moment.awake
             self._look_for_unannounced()
             self.rounds.look_at_age()
+            self._tell_root()
         if self._old_left and moment.awake - self._looked_for_old > ASK_C_DMA:
             self._take_over()
             self.queue.begin()
         if self.settings.refresh():
             self.secrets.clear()
             self._wake_deferred()
+
+    def _tell_root(self) -> None:
+        """The machine's own queue: what has stood for a day is told by mail, too."""
+        if self.settings.config.by_socket and not self.foreign and self._letter is None:
+            self._letter = asyncio.create_task(self._write_to_root())
+
+    async def _write_to_root(self) -> None:
+        try:
+            if id := await asyncio.to_thread(rootmail.write, self.spool, self.settings.config, clock.now().wall):
+                self.log.info("root is told by mail of what has stood for a day", id)
+                self.take_in(id)
+        except (CannotSpool, OSError) as problem:
+            self.log.warning(f"root can not be told by mail: {problem}")
+        finally:
+            self._letter = None
 
     def _look_for_unannounced(self) -> None:
         """A submitter may have been killed between the link and the ring, or found our backlog full."""
@@ -236,6 +253,8 @@ class Owner:
 
     async def _settle(self) -> None:
         """Let what is under way come to its end, then make every result safe."""
+        if self._letter is not None:
+            await self._letter
         await self.rounds.close(GRACE)
         await self.recorder.settled()
         self.recorder.close()
