@@ -3,9 +3,9 @@
 import calendar
 import json
 import time
-import types
 
 import pytest
+from clocks import Clocks
 from exchange import Exchange
 
 from dma_runtime.policy.relay import RelayState
@@ -13,21 +13,6 @@ from dma_runtime.system import clock, relays
 
 DAY = 86400
 RELAY = "mx2.test"
-
-
-class Clocks:
-    """Those of the machine; `wall` seconds are added to the wall clock, `all` to every one."""
-
-    def __init__(self):
-        self.wall = self.all = 0.0
-
-    def namespace(self):
-        return types.SimpleNamespace(
-            time=lambda: time.time() + self.wall + self.all,
-            clock_gettime=lambda which: time.clock_gettime(which) + self.all,
-            monotonic=lambda: time.monotonic() + self.all,
-            CLOCK_BOOTTIME=time.CLOCK_BOOTTIME,
-        )
 
 
 @pytest.fixture
