@@ -93,6 +93,7 @@ def parse(text: str, source: str) -> AuthFile:
         user, bar, rest = line.partition("|")
         user = user.strip()
         host, password = _split_host(rest.lstrip())
+        host = host.lower().rstrip(".")
         if not bar or not user or not host:
             found.problems.append(ConfigError(source, number, "syntax error, expected login|host:password"))
             continue
@@ -103,7 +104,7 @@ def parse(text: str, source: str) -> AuthFile:
         if not password:
             found.problems.append(ConfigError(source, number, f"no password for {user} at {host}"))
             continue
-        found.logins.append(Login(user, host.lower().rstrip("."), port, reference(password), number))
+        found.logins.append(Login(user, host, port, reference(password), number))
     return found
 
 

@@ -307,7 +307,9 @@ class Config:
     TRUSTED = key(names, _NO_NAMES, "Logins that may set any sender with -f unremarked, beside root and dma.", NEW)
     HIDEUSER = key(flag, False, "No login and uid in the Received header.", NEW)
     PIPES = key(flag, False, "Allow |command and /file in aliases and .forward.", NEW)
-    REQUIRETLS = key(flag, False, "Ask for TLS on every hop (RFC 8689) for every message.", NEW, later=True)
+    REQUIRETLS = key(
+        flag, False, "Ask for TLS on every hop (RFC 8689) for every message without the field `TLS-Required: No'.", NEW
+    )
 
     REPLACEFROM = optional(words, "Fork key: sender address for every message.", FORK, later=True)
     DELIVERY = optional(delivery, "Fork key: LOCALANDREMOTE, LOCALONLY or REMOTEONLY.", FORK)
@@ -318,6 +320,7 @@ class Config:
 
     def __init__(self, source: str = "") -> None:
         self.source = source  # the file, "" for the defaults
+        self.wanted = source  # the file that was looked for, whether it is there or not
         self.values: dict[str, object] = {}
         self.lines: dict[str, int] = {}  # where each key was set
         self.problems: list[ConfigError] = []
@@ -409,6 +412,9 @@ def _check_together(config: Config) -> None:
     if config.SMARTHOST is not None and config.SMARTHOST.name.startswith("/") and not config.LMTP:
         line = config.lines["SMARTHOST"]
         config.problems.append(ConfigError(config.source, line, "SMARTHOST is the path of a socket, which needs LMTP"))
+    if config.REQUIRETLS and config.SMARTHOST is None:
+        what = "REQUIRETLS without SMARTHOST: mail for other machines is returned, no exchanger found by DNS can be trusted"
+        config.warnings.append(f"{config.source}:{config.lines['REQUIRETLS']}: {what}")
     if config.LMTP and config.SMARTHOST is None:
         config.warnings.append(f"{config.source}:{config.lines['LMTP']}: LMTP without SMARTHOST is not used")
     if config.STARTTLS and not config.SECURETRANSFER:
@@ -431,23 +437,41 @@ def _shown(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text[:60])
 
 
-def load(source: str) -> Config:
-    """Read `source`. A missing file means the defaults. Raises DmaError (66) when it exists but cannot be read."""
+LARGEST = 16 << 20  # bytes of a file that people write
+
+
+def contents(path: str) -> str:
+    """The text of a file that people write: dma.conf and those it names. Raises OSError, also when it is no regular file (a
+    FIFO would make us wait, a device never end) but /dev/null, or not of a size that makes sense."""
+    import errno
+
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
-        fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return Config("")
-    except OSError as error:
-        raise DmaError(f"can not open config `{source}': {error.strerror}", EX_NOINPUT) from None
-    try:
+        found = os.fstat(fd)
+        if found.st_mode & 0o170000 == 0o040000:  # S_ISDIR, without the stat module
+            raise OSError(errno.EISDIR, "Is a directory")
+        if found.st_mode & 0o170000 != 0o100000 and path != "/dev/null":
+            raise OSError(errno.EINVAL, "Not a regular file")
         data = b""
         while chunk := os.read(fd, 65536):
             data += chunk
-    except OSError as error:
-        raise DmaError(f"can not open config `{source}': {error.strerror}", EX_NOINPUT) from None
+            if len(data) > LARGEST:
+                raise OSError(errno.EFBIG, "File too large")
+        return data.decode("utf-8", "surrogateescape")
     finally:
         os.close(fd)
-    return parse(data.decode("utf-8", "surrogateescape"), source)
+
+
+def load(source: str) -> Config:
+    """Read `source`. A missing file means the defaults. Raises DmaError (66) when it exists but cannot be read."""
+    try:
+        return parse(contents(source), source)
+    except FileNotFoundError:
+        config = Config()
+        config.wanted = source
+        return config
+    except OSError as error:
+        raise DmaError(f"can not open config `{source}': {error.strerror}", EX_NOINPUT) from None
 
 
 # ---------------------------------------------------------------- which file (interface.md, section 2)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dma_runtime.errors import BrokenMessage
 
 VERSION = 1
+REQUIRE, OPTIONAL = "require", "optional"  # what a message may want of TLS
 STEP = 256  # line 1 is padded to a multiple of this
 
 
@@ -70,6 +71,7 @@ class Envelope:
         "ret",  # what a report returns: `full`, `hdrs`, or "" when the sender said nothing (RFC 3461 4.3)
         "sender",  # "" is the null sender
         "size",  # bytes of the message, LF line ends, line 1 not counted
+        "tls",  # REQUIRE: no hop without TLS (RFC 8689), OPTIONAL: it says `TLS-Required: No', "" when nothing was said
         "uid",  # of the submitter
         "up",  # CLOCK_BOOTTIME at acceptance, in seconds: tells age from a wall clock that jumped
         "version",
@@ -95,6 +97,7 @@ class Envelope:
         self.queue_only = False
         self.ret = ""
         self.envid = ""
+        self.tls = ""
 
     def __repr__(self) -> str:
         return f"Envelope({self.id}, <{self.sender}> -> {[r.address for r in self.recipients]})"
@@ -159,9 +162,10 @@ def encode(envelope: Envelope, length: int = 0) -> bytes:
 
 
 def _wishes(envelope: Envelope) -> str:
-    """What the sender said about reports; nothing for most messages, and passed over by versions that do not know it."""
+    """What the sender said about reports and TLS; nothing for most messages, and passed over by versions that do not know it."""
     said = f',"ret":{text(envelope.ret)}' if envelope.ret else ""
     said += f',"envid":{text(envelope.envid)}' if envelope.envid else ""
+    said += f',"tls":{text(envelope.tls)}' if envelope.tls else ""
     if any(r.notify for r in envelope.recipients):
         said += f',"notify":[{",".join(text(r.notify) for r in envelope.recipients)}]'
     if any(r.orcpt for r in envelope.recipients):
@@ -205,7 +209,7 @@ def decode(line: bytes) -> Envelope:
     for name in _KINDS:
         setattr(envelope, name, said[name])
     envelope.queue_only = said.get("queue_only") is True
-    for name in ("ret", "envid"):
+    for name in ("ret", "envid", "tls"):
         if not isinstance(wish := said.get(name, ""), str):
             raise BrokenMessage(f"envelope without a usable {name}")
         setattr(envelope, name, wish)

@@ -79,6 +79,12 @@ class State:
         """When the next recipient is due (wall clock), None when nobody is left."""
         return min((self.recipients[index].next_attempt for index in self.open), default=None)
 
+    def shift(self, seconds: float) -> None:
+        """The wall clock was set: the waits stay as long as they were meant."""
+        for index in self.open:
+            if self.recipients[index].next_attempt:
+                self.recipients[index].next_attempt += seconds
+
     def apply(self, event: Event) -> None:
         """Take in one more event."""
         at = _number(event.get("at"))

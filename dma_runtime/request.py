@@ -6,6 +6,7 @@ recipients: words of the command line, as they are   extract:    -t
 queue_only: -bq                                      foreground: -D, also with run
 dsn_notify, dsn_return, dsn_envelope: -N, -R, -V
 dsn_recipients: `NOTIFY;ORCPT` for each recipient, where they differ (-bs), else an empty list
+requiretls: REQUIRETLS of -bs; a receiver that does not know it refuses
 environ:    LOGNAME, USER, EMAIL, if they are set    terminal:   standard error is one: the standing notices are wanted
 
 Nothing in it says who the caller is: that is the kernel's to say. What is policy (sender, aliases, header, recipients,
@@ -25,11 +26,11 @@ if TYPE_CHECKING:
 
 SUBMIT, LIST, ROWS, RUN, VERIFY = "submit", "list", "rows", "run", "verify"
 ENVIRON = ("LOGNAME", "USER", "EMAIL")
-KNOWN: tuple[str, ...] = ()  # what a request may need; names come with later versions
+KNOWN: tuple[str, ...] = ("requiretls",)  # what a request may need; names come with later versions
 
 _KINDS: dict[str, type] = {
     "do": str, "name": str, "recipients": list, "extract": bool, "queue_only": bool, "foreground": bool, "dsn_notify": str,
-    "dsn_recipients": list, "dsn_return": str, "dsn_envelope": str, "environ": dict, "terminal": bool,
+    "dsn_recipients": list, "dsn_return": str, "dsn_envelope": str, "environ": dict, "terminal": bool, "requiretls": bool,
 }  # fmt: skip
 
 
@@ -52,6 +53,7 @@ class Request:
         self.dsn_envelope = ""
         self.environ: dict[str, str] = {}
         self.terminal = False
+        self.requiretls = False
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Request) and all(getattr(self, n) == getattr(other, n) for n in self.__slots__)
@@ -70,6 +72,8 @@ def encode(request: Request) -> bytes:
         value = getattr(request, name)
         if value != getattr(plain, name):
             fields[name] = value
+    if request.requiretls:
+        fields["needs"] = ["requiretls"]
     return frames.frame(frames.HEADER, frames.json_object(fields))
 
 

@@ -12,7 +12,6 @@ owner's resolver and port are set from here: the programs themselves know only r
 import asyncio
 import re
 import socket
-import time
 
 from agent import MESSAGE, Agent
 from mail_server import MailServer
@@ -22,7 +21,7 @@ from dma_runtime import config
 from dma_runtime.cmd import queue
 from dma_runtime.delivery.owner import Goal, Owner
 from dma_runtime.envelope import Envelope, Recipient
-from dma_runtime.system import net
+from dma_runtime.system import clock, net
 from dma_runtime.system.maillog import MailLog
 from dma_runtime.system.ownership import Ownership
 from dma_runtime.system.resolver import Resolver
@@ -76,7 +75,7 @@ class Exchange:
         """Put a message into the queue."""
         spool = Spool(str(self.agent.spool))
         spool.prepare(own_only=False)
-        envelope = Envelope("", sender, [Recipient(address) for address in recipients], time.time())
+        envelope = Envelope("", sender, [Recipient(address) for address in recipients], clock.now().wall)
         envelope.queue_only = True
         draft = spool.draft(envelope)
         draft.write(MESSAGE)
@@ -88,7 +87,7 @@ class Exchange:
         ownership = Ownership.take(spool)
         assert ownership is not None
         try:
-            owner = Owner(ownership, spool, config.load(str(self.agent.conf)).sound(), Log(self.log), helo="us.test")
+            owner = Owner(ownership, spool, config.load(str(self.agent.conf)).sound(), Log(self.log))
             owner.rounds.resolver = Resolver(self.resolv_conf, self.names.port, lifetime=2)
             owner.rounds.exchange_port = self.port or 1
             owner.rounds.our_names = frozenset([self.our_name])

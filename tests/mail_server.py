@@ -77,13 +77,25 @@ class MailServer:
 
     host = "127.0.0.1"
 
-    def __init__(self, *, tls="", users=None, certificate=None, size=33554432, name="mail.example.org", dsn=False, without=()):
+    def __init__(
+        self,
+        *,
+        tls="",
+        users=None,
+        certificate=None,
+        size=33554432,
+        name="mail.example.org",
+        dsn=False,
+        requiretls=False,
+        without=(),
+    ):
         assert tls in ("", "starttls", "implicit")
         self.tls = tls
         self.users = users
         self.size = size
         self.name = name
         self.dsn = dsn
+        self.requiretls = requiretls  # offered, and taken as DSN is
         self.without = without
         self.slowly = 0.0  # seconds it thinks about each message
         self.certificate = certificate or (Certificate() if tls else None)
@@ -277,13 +289,16 @@ class Conversation(SMTP):
                 if self.mail_server.dsn and verb in ("MAIL", "RCPT"):
                     words = argument.split(" ")
                     argument = " ".join(w for w in words if w.partition("=")[0] not in ("RET", "ENVID", "NOTIFY", "ORCPT"))
+                if self.mail_server.requiretls and verb == "MAIL":
+                    argument = argument.replace(" REQUIRETLS", "")
                 await ordinary(argument)
 
         return method
 
     async def handle_EHLO(self, server, session, envelope, hostname, responses):
         session.host_name = hostname
-        return [*responses[:-1], "250-DSN", responses[-1]] if self.mail_server.dsn else responses
+        offered = {"250-DSN": self.mail_server.dsn, "250-REQUIRETLS": self.mail_server.requiretls}
+        return [*responses[:-1], *(line for line, wanted in offered.items() if wanted), responses[-1]]
 
     async def handle_DATA(self, server, session, envelope):
         answer = self.mail_server.answer("final DATA", envelope.mail_from)

@@ -139,6 +139,24 @@ def test_a_cycle_is_found():
     assert cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["b", "c", "b"]
 
 
+@pytest.mark.parametrize(
+    ("section", "name"),
+    [
+        ("Message intake", "intake"), ("Envelope, recipients, aliases", "envelope"), ("Command line", "commandline"),
+        ("Queue, retry, bounce", "queue"), ("SMTP client, TLS, AUTH", "smtp"),
+        ("Configuration, secrets, local delivery", "config"),
+    ],
+)  # fmt: skip
+def test_every_known_failure_has_a_test(section, name):
+    """One a row at least, in the order of the page, in the file of its section."""
+    page = (ROOT / "docs" / "known-failures.md").read_text()
+    (rows,) = [part for part in page.split("\n## ") if part.startswith(section + "\n")]
+    rows = [line for line in rows.splitlines() if line.startswith("| ") and not line.startswith("| symptom")]
+    tree = ast.parse((ROOT / "tests" / f"test_known_failures_{name}.py").read_text())
+    tests = [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")]
+    assert len(tests) >= len(rows) > 0
+
+
 def test_no_drawers():
     drawers = {"utils", "util", "helpers", "helper", "common", "manager", "base", "misc"}
     assert not [name for name in KNOWN if name.split(".")[-1] in drawers]

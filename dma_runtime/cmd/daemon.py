@@ -25,8 +25,6 @@ from dma_runtime.config import Config, find
 from dma_runtime.delivery.runs import Goal
 from dma_runtime.delivery.tenure import hold, request
 from dma_runtime.errors import EX_TEMPFAIL, DmaError
-from dma_runtime.policy.helo import greeting
-from dma_runtime.system import identity
 from dma_runtime.system.firstprocess import stand_by
 from dma_runtime.system.maillog import MailLog
 from dma_runtime.system.ownership import ask
@@ -85,7 +83,7 @@ def own(config: Config, log: MailLog, goal: Goal, *, debug: bool = False, attend
         log.warning(warning)
     trace = _to_stderr if debug else None
     while True:
-        if hold(spool, config, log, goal, helo=_our_name(config), trace=trace, attendants=attendants) is not None:
+        if hold(spool, config, log, goal, trace=trace, attendants=attendants) is not None:
             return 0
         if not goal.resident and not attendants:
             return 0
@@ -118,7 +116,7 @@ def _attempt(config: Config, log: MailLog, goal: Goal, verbose: bool) -> bool:
     trace = _to_stdout if verbose else None
     question: dict[str, object] = {"do": "run", "ids": goal.ids, "due": goal.due_only, "wait": True}
     while True:
-        owner = hold(spool, config, log, goal, helo=_our_name(config), trace=trace)
+        owner = hold(spool, config, log, goal, trace=trace)
         if owner is not None:
             return owner.queue.unfinished
         if ask(spool, question, timeout=WAIT) is not None:
@@ -128,26 +126,21 @@ def _attempt(config: Config, log: MailLog, goal: Goal, verbose: bool) -> bool:
         # It left between our two questions: the lock is free now.
 
 
-def change(config: Config, log: MailLog, verb: str, id: str) -> dict[str, object]:
-    """One of the operator's verbs (hold, release, remove) on one message: {"ok": true} or {"error": TEXT}."""
+def change(config: Config, log: MailLog, verb: str, id: str = "") -> dict[str, object]:
+    """One of the operator's verbs, on one message or (adopt) on the spool: {"ok": true} or {"error": TEXT}."""
     spool = Spool(config.SPOOLDIR)
     spool.prepare(own_only=config.user_mode)
     question: dict[str, object] = {"do": verb, "id": id}
-    helo = _our_name(config)
-    return request(spool, config, log, question, helo=helo, timeout=CHANGE, start=lambda: leave_owner(config, log))
+    return request(spool, config, log, question, timeout=CHANGE, start=lambda: leave_owner(config, log))
 
 
 def leave_owner(config: Config, log: MailLog) -> None:
     """Start an owner in the background for what waits. Never raises: the next run finds the mail."""
     try:
         # In user mode the owner finds the same file by itself, and must know that it is user mode.
-        start_owner(None if config.user_mode else config.source or None, config)
+        start_owner(None if config.user_mode else config.wanted or None, config)
     except OSError as error:
         log.warning(f"can not start the delivering process: {error.strerror or error}; mail waits for the next queue run")
-
-
-def _our_name(config: Config) -> str:
-    return greeting(identity.mail_name(config), identity.host_name())
 
 
 def _to_stderr(line: str) -> None:

@@ -76,6 +76,7 @@ def request_for(caller: Caller, do: str = request.SUBMIT) -> Request:
     asked.foreground = options.foreground
     asked.dsn_notify, asked.dsn_return, asked.dsn_envelope = options.dsn_notify, options.dsn_return, options.dsn_envelope
     asked.dsn_recipients = options.dsn_recipients
+    asked.requiretls = options.requiretls
     asked.environ = {name: caller.environ[name] for name in request.ENVIRON if caller.environ.get(name)}
     asked.terminal = os.isatty(2)
     return asked

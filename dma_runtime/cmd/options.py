@@ -39,7 +39,7 @@ class Options:
 
     __slots__ = (
         "config", "dsn_envelope", "dsn_notify", "dsn_recipients", "dsn_return", "extract", "foreground", "full_name",
-        "ignore_dots", "mode", "operands", "queue_only", "sender", "tag", "verbose",
+        "ignore_dots", "mode", "operands", "queue_only", "requiretls", "sender", "tag", "verbose",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -57,6 +57,7 @@ class Options:
         self.dsn_notify = ""  # -N
         self.dsn_return = ""  # -R
         self.dsn_envelope = ""  # -V
+        self.requiretls = False  # -bs: REQUIRETLS
         self.dsn_recipients: list[str] = []  # -bs: one `NOTIFY;ORCPT` for each operand, or none at all
 
 

@@ -38,6 +38,7 @@ class Peer(Caller):
         self.options.dsn_return = request.dsn_return
         self.options.dsn_envelope = request.dsn_envelope
         self.options.dsn_recipients = request.dsn_recipients
+        self.options.requiretls = request.requiretls
         self.uid = uid
         self.trusted = True
         self.environ = request.environ

@@ -25,7 +25,7 @@ from dma_runtime.system import clock, notice, privilege, relayfile, relays, stre
 from dma_runtime.system.daemonline import converse
 from dma_runtime.system.ledger import Ledger
 from dma_runtime.system.maillog import MailLog
-from dma_runtime.system.ownership import Ownership, ask
+from dma_runtime.system.ownership import ask
 from dma_runtime.system.spool import Spool
 
 ASK = 30.0  # seconds for an owner to answer a question that needs no network
@@ -140,7 +140,8 @@ def _relay_map(config: Config) -> RelayMap | None:
 
 
 def _read_rows(spool: Spool, config: Config) -> list[listing.Row]:
-    now, down, relay_map, ledger = clock.now().wall, relays.read(spool.path), _relay_map(config), Ledger(spool)
+    moment, relay_map, ledger = clock.now(), _relay_map(config), Ledger(spool)
+    down = relays.read(spool.path, moment.wall)
     found: list[listing.Row] = []
     try:
         ids = spool.ids()
@@ -151,7 +152,8 @@ def _read_rows(spool: Spool, config: Config) -> list[listing.Row]:
             stored = spool.open(id)  # and not only read: what is not whole is shown so
             stored.close()
             envelope = stored.envelope
-            found.append(listing.row(envelope, fold(envelope, ledger.events(id)), config, down, now, relay_map))
+            state = fold(envelope, ledger.events(id), moment)
+            found.append(listing.row(envelope, state, config, down, moment.wall, relay_map))
         except BrokenMessage as problem:
             found.append(listing.broken_row(id, str(problem)))
         except FileNotFoundError:
@@ -213,8 +215,9 @@ def _show(spool: Spool, config: Config, options: argparse.Namespace) -> int:
     try:
         ledger, header = Ledger(spool), stored.pread(stored.envelope.header_end, 0)
         events = ledger.events(options.id)
-        now, down = clock.now().wall, relays.read(spool.path)
-        row = listing.row(stored.envelope, fold(stored.envelope, events), config, down, now, _relay_map(config))
+        moment = clock.now()
+        down, state = relays.read(spool.path, moment.wall), fold(stored.envelope, events, moment)
+        row = listing.row(stored.envelope, state, config, down, moment.wall, _relay_map(config))
     finally:
         stored.close()
     if options.json:
@@ -278,22 +281,14 @@ def _run(spool: Spool, config: Config, options: argparse.Namespace) -> int:
     return 0
 
 
-def _adopt(spool: Spool, config: Config, options: argparse.Namespace) -> int:
-    config.sound()
-    ownership = Ownership.take(spool)
-    if ownership is None:
-        raise DmaError("the queue is in use; stop its dmad first", 75)
-    try:
-        ownership.adopt()
-        notice.withdraw(spool.path, [telling.FOREIGN])
-    finally:
-        ownership.release()
-    if spool.ids():
-        from dma_runtime.cmd.daemon import leave_owner
+def _adopt(_spool: Spool, config: Config, options: argparse.Namespace) -> int:
+    from dma_runtime.cmd.daemon import change
 
-        leave_owner(config, MailLog())
+    answer = change(config.sound(), MailLog(), "adopt")
+    if "error" in answer:
+        raise DmaError(str(answer["error"]), EX_TEMPFAIL)
     if options.json:
-        print(json.dumps({"ok": True}))
+        print(json.dumps(answer))
     return 0
 
 

@@ -159,6 +159,7 @@ class Desk:
         if any(rcpt.notify or rcpt.orcpt for rcpt in self._recipients):
             options.dsn_recipients = [f"{rcpt.notify};{rcpt.orcpt}" for rcpt in self._recipients]
         options.dsn_return, options.dsn_envelope = self._mail.ret, self._mail.envid
+        options.requiretls = self._mail.requiretls
         return options
 
     def forget(self) -> None:

@@ -13,8 +13,8 @@ import time
 
 from dma_runtime import __version__, address
 from dma_runtime.cmd.caller import Caller, say
-from dma_runtime.config import home_directory
-from dma_runtime.envelope import Envelope, Recipient
+from dma_runtime.config import contents, home_directory
+from dma_runtime.envelope import OPTIONAL, REQUIRE, Envelope, Recipient
 from dma_runtime.errors import EX_NOINPUT, EX_OK, EX_TEMPFAIL, EX_UNAVAILABLE, CannotSpool, DataError, DmaError
 from dma_runtime.message import headers
 from dma_runtime.message.intake import Intake
@@ -139,6 +139,7 @@ class Submission:
         try:
             for sender, group in self._by_sender(recipients):
                 envelope = self._envelope(sender, group)
+                envelope.tls = self._tls(fields)
                 header, envelope.message_id = headers.complete(fields, self._facts(envelope, envelopes))
                 envelope.header_end = len(header)
                 envelopes.append(envelope)
@@ -202,6 +203,14 @@ class Submission:
             notify, _, recipient.orcpt = said.get(recipient.original, "").partition(";")
             recipient.notify = notify or self.options.dsn_notify
         return envelope
+
+    def _tls(self, fields: list[headers.Field]) -> str:
+        """What the message wants of TLS. REQUIRETLS said with it overrules its header, its header the key (RFC 8689 3)."""
+        if self.options.requiretls:
+            return REQUIRE
+        if headers.tls_optional(fields):
+            return OPTIONAL
+        return REQUIRE if self.config.REQUIRETLS else ""
 
     def _facts(self, envelope: Envelope, before: list[Envelope]) -> headers.Facts:
         """What the header is completed with; the same message has the same Message-Id in every envelope."""
@@ -335,11 +344,6 @@ def resolver(caller: Caller, mailname: str) -> Resolver:
                 caller.warn(problem)
         return known[0]
 
-    def include(path: str) -> str:
-        from dma_runtime.system import aliasfile
-
-        return aliasfile.read(path)
-
     def forward(login: str) -> str | None:
         try:
             text, why = forward_of(login, caller)
@@ -362,7 +366,7 @@ def resolver(caller: Caller, mailname: str) -> Resolver:
         account=identity.account,
         deliverable=deliverable,
         aliases=aliases,
-        include=include,
+        include=contents,
         forward=forward,
         distrust=distrusted,
     )

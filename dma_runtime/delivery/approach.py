@@ -6,6 +6,8 @@ Rules:
   RETRY; when no other is left it is tried all the same, so mail never waits for a pause to end.
 - Each host has its own login and its own TLS. A login goes only to the host that auth.conf, or the line of RELAYMAP,
   names it for; what RELAYMAP names and auth.conf does not have holds the mail.
+- Mail with REQUIRETLS goes to a verified host or not at all; without a login, for which others need TLS too, it is returned
+  where a host has none (RFC 8689 4.2.1). Hosts found by MX are not known for certain, so it does not go there.
 - To a host found by MX nobody signs in, unless auth.conf names that very host; then it must show a certificate for it.
 - When nobody takes the mail, the outcome is the first deferral that is no fault of this machine, else the first deferral,
   else (no host of the domain has an address) the first failure.
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 from dma_runtime import authconf
 from dma_runtime.delivery.session import Refused, Session, Target, Timeouts
+from dma_runtime.envelope import REQUIRE
 from dma_runtime.outcome import DEFERRED, FAILED, MACHINE, RELAY, Outcome
 from dma_runtime.policy import exchangers, tls, verdict
 from dma_runtime.policy.relaymap import NO_LOGIN
@@ -49,7 +52,7 @@ class Approach:
         refusals: list[Outcome] = []
         for hop in fresh:
             try:
-                session = await self._sign_on(hop)
+                session = await self._sign_on(hop, route.tls)
             except Refused as refused:
                 if hop in serving:
                     raise
@@ -104,6 +107,9 @@ class Approach:
         try:
             if address := exchangers.literal(domain):
                 return (Hop(address, route.port, direct=True),)
+            if route.tls == REQUIRE:  # RFC 8689 4.2.1: the name of a host found by MX proves nothing by itself
+                text = f"REQUIRETLS: the mail exchangers of {domain} are not known for certain (by DNSSEC or MTA-STS)"
+                raise Refused(verdict.no_exchanger(text, "5.7.10", relay=domain))
             name = exchangers.a_labels(domain)
             hosts = exchangers.choose(name, await desk.resolver.mx(name), desk.our_names, desk.dice)
         except exchangers.NoExchanger as error:
@@ -119,8 +125,8 @@ class Approach:
 
     # ------------------------------------------------------------ one host
 
-    async def _sign_on(self, hop: Hop) -> Session:
-        """Connect and sign in. Raises Refused."""
+    async def _sign_on(self, hop: Hop, wish: str) -> Session:
+        """Connect and sign in; `wish`: what the mail wants of TLS. Raises Refused."""
         desk = self.desk
         settings, config = desk.settings, desk.settings.config
         for problem, path in ((settings.auth_problem, config.AUTHPATH), (settings.map_problem, config.RELAYMAP)):
@@ -137,7 +143,7 @@ class Approach:
                 raise Refused(outcome) from None
         signs_in = login is not None
         policy = tls.decide(
-            config, hop.port, will_authenticate=signs_in, smarthost=signs_in or not hop.direct, main=hop.main
+            config, hop.port, will_authenticate=signs_in, smarthost=signs_in or not hop.direct, main=hop.main, wish=wish
         )
         target = Target(hop.host, hop.port, policy, login, smarthost=not hop.direct, lmtp=hop.lmtp)
         limits = Timeouts(connect=config.CONNECTTIMEOUT, ceiling=config.TIMEOUT)
@@ -149,6 +155,10 @@ class Approach:
             if refused.outcome.kind == FAILED:
                 text = f"DNS lookup failure: {refused.outcome.text}"
                 raise Refused(verdict.no_exchanger(text, "5.4.4", relay=hop.host)) from None  # RFC 3463 3.5
+            if wish == REQUIRE and not signs_in and refused.outcome.status == verdict.NO_TLS:
+                # Other mail goes there in clear, so this is no trouble of the relay's (RFC 8689 4.2.1).
+                text = f"REQUIRETLS: {refused.outcome.text}"
+                raise Refused(verdict.impossible(text, "5.7.10", relay=refused.outcome.relay)) from None
             raise
 
     def _login(self, hop: Hop) -> authconf.Login | None:

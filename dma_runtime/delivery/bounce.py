@@ -23,7 +23,8 @@ from __future__ import annotations
 import errno
 import zlib
 
-from dma_runtime.envelope import Envelope, Recipient
+from dma_runtime.config import contents
+from dma_runtime.envelope import REQUIRE, Envelope, Recipient
 from dma_runtime.errors import BrokenMessage, CannotSpool, DmaError
 from dma_runtime.history import attempt_event
 from dma_runtime.message import dsn
@@ -174,7 +175,8 @@ class Reports:
             hostname=identity.host_name(),
             now=moment.wall,
             read=stored.pread,
-            full=original.ret == "full" or (config.FULLBOUNCE and original.ret != "hdrs"),  # RFC 3461 4.3
+            # RFC 3461 4.3; RFC 8689 5: of mail that no hop without TLS may see no more than the header
+            full=original.tls != REQUIRE and (original.ret == "full" or (config.FULLBOUNCE and original.ret != "hdrs")),
         )
         return self._write(report, f"<{report}@{mailname}>", recipients, original, pieces, moment)
 
@@ -217,6 +219,7 @@ class Reports:
         envelope.uid = original.uid
         envelope.login = original.login
         envelope.message_id = message_id
+        envelope.tls = original.tls if original.tls == REQUIRE else ""  # RFC 8689 5
         draft = self._spool.draft(envelope)
         try:
             envelope.header_end = _copy(pieces, draft.write)
@@ -289,5 +292,5 @@ def _resolver(config: Config, mailname: str) -> Resolver:
         # A name without an account could be bounced by whoever takes it, and a report's bounce goes nowhere.
         deliverable=lambda name: bool(identity.account(name)) and (config.by_socket or othermta.deliverable(name)),
         aliases=lambda: aliasfile.load(config.ALIASES),
-        include=aliasfile.read,
+        include=contents,
     )

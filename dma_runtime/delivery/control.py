@@ -5,6 +5,7 @@
     {"do": "due"}                                  attempt what is due, messages only queued included
     {"do": "list"}                                 answered {"items": […]}
     {"do": "hold"|"release"|"retry"|"remove", "id": ID}   answered {"ok": true} or {"error": TEXT}
+    {"do": "adopt"}                                the spool is this machine's from now on
     {"do": "reload"}                               read configuration and secrets again
     {"do": "leave"}                                give the spool up, for one who is to stay; refused by one who is
 

@@ -100,7 +100,7 @@ def impossible(job: Job, capabilities: Capabilities, peer: str, verified: bool) 
         return verdict.impossible(text, "5.3.4", relay=peer)
     if job.needs_smtputf8 and not capabilities.smtputf8:  # RFC 6531 3.2
         return verdict.impossible("the relay does not take addresses beyond ASCII (SMTPUTF8)", "5.6.7", relay=peer)
-    if job.requiretls and not (verified and capabilities.requiretls):  # RFC 8689 4.2.1
+    if job.requiretls and job.sender and not (verified and capabilities.requiretls):  # RFC 8689 4.2.1; 5: but a report goes
         text = "REQUIRETLS support required" if verified else "REQUIRETLS needs a relay whose certificate is verified"
         return verdict.impossible(text, "5.7.30", relay=peer)
     if not speakable(job.sender):
@@ -108,8 +108,8 @@ def impossible(job: Job, capabilities: Capabilities, peer: str, verified: bool) 
     return None
 
 
-def parameters(job: Job, capabilities: Capabilities) -> bytes:
-    """The parameters of MAIL, each with a blank before it."""
+def parameters(job: Job, capabilities: Capabilities, verified: bool) -> bytes:
+    """The parameters of MAIL, each with a blank before it. `verified`: see `divide`."""
     found = b""
     if capabilities.size is not None and job.size:
         found += b" SIZE=%d" % job.size  # RFC 1870 5
@@ -119,7 +119,7 @@ def parameters(job: Job, capabilities: Capabilities) -> bytes:
         found += b" BODY=8BITMIME"  # RFC 6152 3
     if job.needs_smtputf8:
         found += b" SMTPUTF8"  # RFC 6531 3.4
-    if job.requiretls:
+    if job.requiretls and verified and capabilities.requiretls:
         found += b" REQUIRETLS"  # RFC 8689 2
     if job.wishes is not None and capabilities.dsn:
         found += job.wishes[0]

@@ -17,7 +17,7 @@ import asyncio
 import signal
 
 from dma_runtime.config import Config
-from dma_runtime.delivery import bounce, listing, plainlist
+from dma_runtime.delivery import bounce, listing, plainlist, rootmail
 from dma_runtime.delivery.control import Control
 from dma_runtime.delivery.queue import Queue
 from dma_runtime.delivery.record import Recorder
@@ -27,7 +27,7 @@ from dma_runtime.delivery.settings import Settings
 from dma_runtime.delivery.watch import Watch
 from dma_runtime.errors import BrokenMessage, CannotSpool
 from dma_runtime.policy import telling
-from dma_runtime.system import clock, takeover
+from dma_runtime.system import clock, notice, takeover
 from dma_runtime.system.ledger import Ledger
 from dma_runtime.system.maillog import MailLog
 from dma_runtime.system.ownership import Ownership
@@ -65,7 +65,6 @@ class Owner:
         config: Config,
         log: MailLog,
         *,
-        helo: str,
         trace: Callable[[str], None] | None = None,
         attendants: Sequence[Attendant] = (),
     ) -> None:
@@ -91,7 +90,6 @@ class Owner:
             log,
             self.secrets,
             self.recorder,
-            helo=helo,
             had=lambda one: self._runs.had(one),
             wake=self._ring,
             trace=trace,
@@ -105,6 +103,7 @@ class Owner:
         self._leaving = False  # what is rung from now on is left to the last look of `tenure.hold`
         self.resident = False
         self.foreign = False  # the spool belongs to another machine
+        self._letter: asyncio.Task[None] | None = None  # being written to root
         self._noted: set[str] = set()  # damaged messages that the log knows of
 
     # ------------------------------------------------------------ the loop
@@ -200,12 +199,28 @@ class Owner:
             self._looked_at_age = moment.awake
             self._look_for_unannounced()
             self.rounds.look_at_age()
+            self._tell_root()
         if self._old_left and moment.awake - self._looked_for_old > ASK_C_DMA:
             self._take_over()
             self.queue.begin()
         if self.settings.refresh():
             self.secrets.clear()
             self._wake_deferred()
+
+    def _tell_root(self) -> None:
+        """The machine's own queue: what has stood for a day is told by mail, too."""
+        if self.settings.config.by_socket and not self.foreign and self._letter is None:
+            self._letter = asyncio.create_task(self._write_to_root())
+
+    async def _write_to_root(self) -> None:
+        try:
+            if id := await asyncio.to_thread(rootmail.write, self.spool, self.settings.config, clock.now().wall):
+                self.log.info("root is told by mail of what has stood for a day", id)
+                self.take_in(id)
+        except (CannotSpool, OSError) as problem:
+            self.log.warning(f"root can not be told by mail: {problem}")
+        finally:
+            self._letter = None
 
     def _look_for_unannounced(self) -> None:
         """A submitter may have been killed between the link and the ring, or found our backlog full."""
@@ -242,6 +257,8 @@ class Owner:
 
     async def _settle(self) -> None:
         """Let what is under way come to its end, then make every result safe."""
+        if self._letter is not None:
+            await self._letter
         await self.rounds.close(GRACE)
         await self.recorder.close()
         self.rounds.keep_relays()
@@ -291,7 +308,10 @@ class Owner:
         if not goal.due_only:
             self.rounds.try_all()
         self._ring()
-        return self._runs.begin(goal, clock.now().wall)
+        waiter = self._runs.begin(goal, clock.now().wall)
+        if self.foreign and not waiter.done.done():
+            waiter.done.set_result(None)  # nothing is attempted until it is adopted
+        return waiter
 
     def take_in(self, id: str) -> None:
         """A message was spooled."""
@@ -304,10 +324,7 @@ class Owner:
         """Attempt these messages, or all, now; done when each had its attempt."""
         if ids is None:
             self.queue.begin()
-        done = self._run(Goal(run=True, ids=ids)).done
-        if self.foreign and not done.done():
-            done.set_result(None)  # nothing is attempted until it is adopted
-        return done
+        return self._run(Goal(run=True, ids=ids)).done
 
     # ------------------------------------------------------------ the bell
 
@@ -337,6 +354,8 @@ class Owner:
                 return {"items": self.rows()}
             case {"do": "mailq"}:
                 return {"text": self.mailq()}
+            case {"do": "adopt"}:
+                return self._adopt()
             case {"do": "reload"}:
                 self._reload()
                 return {"ok": True}
@@ -360,6 +379,17 @@ class Owner:
             (item for item in self.queue.items.values() if uid in (None, item.envelope.uid)), key=lambda item: item.id
         )
         return plainlist.text(plainlist.blocks(item.envelope, item.state) for item in shown)
+
+    def _adopt(self) -> dict[str, object]:
+        """The spool is this machine's from now on."""
+        try:
+            self.ownership.adopt()
+        except OSError as problem:
+            return {"error": f"can not be recorded: {problem.strerror or problem}"}
+        notice.withdraw(self.spool.path, [telling.FOREIGN])
+        self.foreign = False
+        self._ring()
+        return {"ok": True}
 
     async def _change(self, verb: str, id: str) -> dict[str, object]:
         """One of the operator's verbs on one message."""

@@ -178,6 +178,9 @@ class Queue:
         """The wall clock was set: move every due time with it, so that waits stay as long as they were meant."""
         self._heap.clear()
         for item in self.items.values():
+            item.state.shift(seconds)
+            if item.round is not None:
+                item.round.waiting = {index: until + seconds for index, until in item.round.waiting.items()}
             if item.due is not None:
                 self.schedule(item, item.due + seconds)
 

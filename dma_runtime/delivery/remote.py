@@ -28,6 +28,7 @@ from dma_runtime.delivery.backlog import Backlog, Work
 from dma_runtime.delivery.idle import Idlers
 from dma_runtime.delivery.queue import Item
 from dma_runtime.delivery.session import Job, Refused, Session
+from dma_runtime.envelope import REQUIRE
 from dma_runtime.errors import BrokenMessage
 from dma_runtime.message import loops
 from dma_runtime.message.wire import goes_binary, wire
@@ -64,7 +65,6 @@ class Desk(Protocol):
     log: MailLog
     spool: Spool
     resolver: Resolver
-    helo: str
     our_names: frozenset[str]  # of this host, in lower case
     dice: Callable[[], float]
     trace: Callable[[str], None] | None
@@ -75,6 +75,8 @@ class Desk(Protocol):
 
     @property
     def stuck(self) -> bool: ...  # nothing new is to be sent, for its result could not be recorded
+    @property
+    def helo(self) -> str: ...
     def finished(
         self, item: Item, pairs: list[tuple[int, Outcome]], relay: Relay | None = None, *, told: bool = False
     ) -> None: ...
@@ -270,7 +272,7 @@ class Relay:
             try:
                 stored = work.stored = self.desk.spool.open(work.item.id, work.item.envelope)
                 loop = loops.of_hops(stored.pread(work.item.envelope.header_end, 0))
-                job = self._job(work, stored, last=left[0] == 1)
+                job = self._job(work, stored, hop, last=left[0] == 1)
             except FileNotFoundError:
                 self.desk.gone(work.item)
                 continue
@@ -293,7 +295,7 @@ class Relay:
             return job
         return None
 
-    def _job(self, work: Work, stored: StoredMessage, *, last: bool) -> Job:
+    def _job(self, work: Work, stored: StoredMessage, hop: Hop, *, last: bool) -> Job:
         envelope = work.item.envelope
         sender = ascii_domain(envelope.sender)
         recipients = [ascii_domain(envelope.recipients[index].address) for index in work.indices]
@@ -320,6 +322,7 @@ class Relay:
             needs_smtputf8=utf8,
             eightbit=envelope.has_8bit,
             binary=binary,
+            requiretls=envelope.tls == REQUIRE and bool(hop.port),  # a socket of this machine is no hop
             most=self.desk.settings.config.MAXRECIPIENTS,
             last=last,
             key=work,
@@ -387,9 +390,9 @@ class Relay:
 
     def _all_wait(self, outcome: Outcome, tried: list[Work]) -> None:
         """The relay takes nothing: what was tried is recorded, the rest waits with the relay's own state."""
-        now = self.desk.now().wall
+        now = self.desk.now()
         waiting = [*tried, *self.waiting.take_all()]
-        news = not self.state.waits(now)  # else another session was told it in this round, and that counts once
+        news = not self.state.waits(now.wall)  # else another session was told it in this round, and that counts once
         if news:
             wait = self.state.refused(outcome, now, self.desk.next_backoff)
             self.desk.log.relay_down(self.route.key, outcome, len(waiting), wait)

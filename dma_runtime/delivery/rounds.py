@@ -27,6 +27,7 @@ from dma_runtime.delivery.settings import Settings
 from dma_runtime.history import attempt_event
 from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, MACHINE, Outcome
 from dma_runtime.policy import retry, route, telling
+from dma_runtime.policy.helo import greeting
 from dma_runtime.policy.relay import MACHINE_RETRY, RelayState
 from dma_runtime.system import clock, identity, notice, relays
 from dma_runtime.system.maillog import ERR, MailLog
@@ -60,7 +61,6 @@ class Rounds:
         secrets: SecretStore,
         recorder: Recorder,
         *,
-        helo: str,
         had: Callable[[str], None],
         wake: Callable[[], None],
         trace: Callable[[str], None] | None = None,
@@ -73,7 +73,6 @@ class Rounds:
         self.log = log
         self.secrets = secrets
         self.recorder = recorder
-        self.helo = helo
         self.our_names = frozenset((identity.host_name().lower(),))
         self.resolver = Resolver()
         self.exchange_port = route.SMTP_PORT  # where hosts found by MX listen
@@ -81,7 +80,7 @@ class Rounds:
         self.trace = trace
         self.wake = wake
         self.now = now
-        self.relays: dict[str, RelayState] = relays.read(self.spool.path)
+        self.relays: dict[str, RelayState] = relays.read(self.spool.path, now().wall)
         self.stays = False  # the owner does not leave when the queue is empty
         self._no_network_at = 0.0  # seconds awake
         self.without_network = 0  # rounds in a row that failed for want of a network
@@ -89,6 +88,11 @@ class Rounds:
         self._had = had
         self._relays: dict[str, Relay] = {}
         self._mailroom = Mailroom(self)
+
+    @property
+    def helo(self) -> str:
+        """The name we greet relays with, as it is now: MAILNAME may be what was corrected."""
+        return greeting(identity.mail_name(self.settings.config), identity.host_name())
 
     # ------------------------------------------------------------ out
 
@@ -139,6 +143,7 @@ class Rounds:
                 item.envelope.sender,
                 self.settings.relays,
                 port=self.exchange_port,
+                tls=item.envelope.tls,
             )
             if recipient.refused:
                 found = route.Route(route.REFUSED, "", 0, recipient.refused)
@@ -399,11 +404,12 @@ class Rounds:
         relays.write(self.spool.path, self.relays, self.now().wall)
 
     def shift(self, seconds: float) -> None:
-        """The wall clock was set: what waits for a relay waits as long as was meant."""
+        """The wall clock was set: relays are down, and hosts passed over, for as long as was meant."""
         for state in self.relays.values():
             state.shift(seconds)
         for relay in self._relays.values():
             relay.approach.shift(seconds)
+        self.keep_relays()
 
     def slept(self) -> None:
         """The machine was asleep: connections are gone whatever they look like."""

@@ -388,7 +388,7 @@ class Session:
         work, capabilities = part.work, self.capabilities
         kind = LmtpTransaction if self.target.lmtp else Transaction
         part.transaction = kind(
-            command.mail(work.job.sender, parameters(work.job, capabilities)),
+            command.mail(work.job.sender, parameters(work.job, capabilities, self.verified)),
             [
                 command.rcpt(work.job.recipients[index], recipient_parameters(work.job, index, capabilities))
                 for index in part.indices

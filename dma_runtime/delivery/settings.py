@@ -1,12 +1,17 @@
 """What the owner works by, read again when it changes: dma.conf, auth.conf, RELAYMAP.
 
-A changed configuration frees the queue: whoever corrects a relay or a password need not tell the daemon. A file that
-has become unusable does not stop what worked: the last sound configuration stays, with one warning.
+Rules:
+- A changed configuration frees the queue: whoever corrects a relay or a password need not tell the daemon.
+- A file that has become unusable does not stop what worked: the last sound configuration stays, with one warning.
+- So does a dma.conf that is gone, and one that was emptied a moment ago: somebody may be writing it anew, and by the
+  defaults mail would leave directly, past the relay.
+- One that was not there, and means the defaults, is looked for again.
 """
 
 from __future__ import annotations
 
 import os
+import time
 
 from dma_runtime import authconf, config
 from dma_runtime.errors import ConfigError, DmaError
@@ -15,6 +20,8 @@ from dma_runtime.system import relayfile
 from dma_runtime.system.maillog import MailLog
 
 Signature = tuple[int, int, int] | None
+
+BEING_WRITTEN = 2.0  # seconds for which an empty file is held to be unfinished
 
 
 class Settings:
@@ -26,7 +33,8 @@ class Settings:
         self.log = log
         self.logins = authconf.AuthFile("")
         self.auth_problem = ""
-        self._conf_seen = _signature(found.source)
+        self._source = found.wanted  # looked at again, too, when it was not there or has gone
+        self._conf_seen = _signature(self._source)
         self._auth_seen: Signature = None
         self.relays = RelayMap()
         self.map_problem = ""
@@ -37,10 +45,8 @@ class Settings:
     def refresh(self) -> bool:
         """Look at the files; True when one has changed and is in force now."""
         changed = False
-        source = self.config.source
-        if source and (seen := _signature(source)) != self._conf_seen:
-            self._conf_seen = seen
-            changed = self._read_config(source)
+        if self._source and (seen := _signature(self._source)) != self._conf_seen:
+            changed = self._read_config(self._source, seen)
         if self.config.AUTHPATH and _signature(self.config.AUTHPATH) != self._auth_seen:
             self._read_logins()
             changed = True
@@ -49,10 +55,18 @@ class Settings:
             changed = True
         return changed
 
-    def _read_config(self, source: str) -> bool:
+    def _read_config(self, source: str, seen: Signature) -> bool:
+        if seen is None:
+            self._conf_seen = seen
+            self.log.warning(f"{source} is gone; the configuration read before stays in force")
+            return False
         try:
             found = config.load(source)
-            found.source = source  # a file that went away is looked for again
+            if not found.source:
+                return False  # gone since we looked
+            if not found.lines and time.time() - seen[1] / 1e9 < BEING_WRITTEN:
+                return False
+            self._conf_seen = seen
             found.system = self.config.system
             if self.config.user_mode:
                 # The queue does not move while it is being worked on; auth.conf has its default beside the file.
@@ -61,6 +75,7 @@ class Settings:
                 found.values.setdefault("AUTHPATH", os.path.dirname(source) + "/auth.conf")
             self.config = found.sound()
         except (ConfigError, DmaError) as error:
+            self._conf_seen = seen
             self.log.warning(f"{error.text}; the configuration read before stays in force")
             return False
         for warning in found.warnings:
@@ -77,8 +92,7 @@ class Settings:
             return
         self._auth_seen = _signature(path)
         try:
-            with open(path, encoding="utf-8", errors="surrogateescape") as file:
-                self.logins = authconf.parse(file.read(), path)
+            self.logins = authconf.parse(config.contents(path), path)
         except FileNotFoundError:
             # In user mode the path is a default; otherwise somebody named a file that is not there.
             self.auth_problem = "" if "AUTHPATH" not in self.config.lines else f"auth file `{path}' does not exist"

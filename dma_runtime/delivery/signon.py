@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dma_runtime.delivery.line import Trace
     from dma_runtime.policy.tls import TlsPolicy
     from dma_runtime.secret import Secret
+    from dma_runtime.smtp.reply import Reply
 
 CONTEXTS = tlswrap.TlsContexts()
 HABITS = Habits()
@@ -190,8 +191,11 @@ async def converse(line: Line, target: Target, helo: str, peer: str, want_tls: b
                     outcome = verdict.judge(
                         action.stage, action.reply, smarthost=target.smarthost, relay=peer, quota=target.quota
                     )
+                    if action.stage == command.S_EHLO and outcome.tell:
+                        outcome.hint = _other_protocol(target, action.reply) or outcome.hint
                 else:
-                    outcome = verdict.refusal(action.stage, action.says, relay=peer, hint=action.hint)
+                    status = verdict.NO_TLS if action.stage == command.S_STARTTLS else ""
+                    outcome = verdict.refusal(action.stage, action.says, relay=peer, hint=action.hint, status=status)
                 raise Refused(outcome)
             assert not isinstance(action, Upgrade)
             reply = await line.ask(action.verb, action.line, action.shown)
@@ -236,6 +240,16 @@ async def _upgrade(line: Line, target: Target) -> None:
         raise NoTls(why)
     if line.tracing:
         line.show(f"-- {layer.description}")
+
+
+def _other_protocol(target: Target, reply: Reply) -> str:
+    """What to do when the other side speaks SMTP where we speak LMTP, or the reverse (RFC 2033 4.1); "" when it does not."""
+    if target.lmtp:
+        if reply.code in (500, 502, 503):
+            return "It knows no LHLO, so it speaks SMTP: take LMTP out of dma.conf, or name the port where it speaks LMTP."
+    elif reply.code in (500, 502):
+        return "It knows neither EHLO nor HELO: if it speaks LMTP, add LMTP to dma.conf, else check SMARTHOST and PORT."
+    return ""
 
 
 async def _goodbye(line: Line) -> None:

@@ -28,7 +28,6 @@ def hold(
     log: MailLog,
     goal: Goal,
     *,
-    helo: str,
     trace: Callable[[str], None] | None = None,
     attendants: Sequence[Attendant] = (),
 ) -> Owner | None:
@@ -39,7 +38,7 @@ def hold(
     served: Owner | None = None
     while (ownership := Ownership.take(spool)) is not None:
         try:
-            owner = Owner(ownership, spool, config, log, helo=helo, trace=trace, attendants=attendants)
+            owner = Owner(ownership, spool, config, log, trace=trace, attendants=attendants)
             asyncio.run(owner.serve(goal))
             served = owner
         finally:
@@ -58,7 +57,6 @@ def request(
     log: MailLog,
     question: dict[str, object],
     *,
-    helo: str,
     timeout: float,
     start: Callable[[], None],
 ) -> dict[str, object]:
@@ -70,7 +68,7 @@ def request(
     while True:
         if (ownership := Ownership.take(spool)) is not None:
             try:
-                owner = Owner(ownership, spool, config, log, helo=helo)
+                owner = Owner(ownership, spool, config, log)
                 answer = asyncio.run(owner.answer_once(question))
             finally:
                 ownership.release()

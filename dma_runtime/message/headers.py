@@ -171,6 +171,12 @@ def recipients(fields: list[Field]) -> list[str]:
     return [found for field in block or fields if field.name in wanted for found in address.addresses(field.value)]
 
 
+def tls_optional(fields: list[Field]) -> bool:
+    """Whether the message says `TLS-Required: No' (RFC 8689 3): one such field, and nothing else in it."""
+    said = [field.value.strip().lower() for field in fields if field.name == b"tls-required"]
+    return said == [b"no"]
+
+
 def resent_block(fields: list[Field]) -> list[Field]:
     """The newest group of Resent- fields; empty for a message that was not resent.
 

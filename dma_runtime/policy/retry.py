@@ -12,8 +12,9 @@
 from __future__ import annotations
 
 from dma_runtime.envelope import Envelope, Moment
-from dma_runtime.history import Progress, State
+from dma_runtime.history import Progress, State, elapsed
 from dma_runtime.outcome import FAILED, Outcome
+from dma_runtime.policy import relay as relays
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from dma_runtime.policy.relay import RelayState
 
-ANSWERS = 5
+ANSWERS = relays.ANSWERS
 ANSWERING = 3600.0  # seconds
 WRITTEN = 1763769600.0  # 22 November 2025; no message is older than the program that took it
 
@@ -59,7 +60,8 @@ def expired(
     `relay`: the state of a relay the message waits behind. Its answers since the message came in are the message's too:
     one attempt is made for all (policy.relay).
     """
-    if age(envelope, state, now) <= expire:
+    old = age(envelope, state, now)
+    if old <= expire:
         return False
     progress: Progress = state.recipients[index]
     answers, answering = progress.answers, progress.answering
@@ -69,9 +71,8 @@ def expired(
         after._heard, after._boot = progress._heard, progress._boot
         after.heard(now)
         answers, answering = after.answers, after.answering
-    if relay is not None and relay.first_answer >= envelope.accepted_at:
-        answers = max(answers, relay.answers)
-        answering = max(answering, relay.last_answer - relay.first_answer)
+    if relay is not None and len(relay.heard) >= ANSWERS and elapsed(relay.heard[0], now) <= old:
+        return True
     return answers >= ANSWERS and answering >= ANSWERING
 
 

@@ -12,6 +12,7 @@ First that applies:
 from __future__ import annotations
 
 from dma_runtime.aliases import of_address
+from dma_runtime.envelope import OPTIONAL, REQUIRE
 
 LOCAL = "local"
 RELAY = "relay"  # the smarthost, or a relay of RELAYMAP
@@ -20,6 +21,8 @@ REFUSED = "refused"
 
 SMTP_PORT = 25
 LMTP_PORT = 24  # RFC 2033 5: never 25
+
+_MARKS = {REQUIRE: " (REQUIRETLS)", OPTIONAL: " (TLS-Required: No)"}  # mail that wants more, or less, has sessions of its own
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,47 +70,57 @@ class Route:
     """`kind` as above; `host` and `port` for RELAY, the domain and its port for DIRECT; `why` for people.
 
     `hops`: for RELAY the hosts in the order they are tried. For DIRECT they are found by MX when a session is opened.
+    `tls`: what its mail wants of TLS beyond the configuration (envelope.REQUIRE, OPTIONAL), "" as a rule.
     """
 
-    __slots__ = ("hops", "host", "kind", "port", "why")
+    __slots__ = ("hops", "host", "kind", "port", "tls", "why")
 
-    def __init__(self, kind: str, host: str, port: int, why: str, hops: tuple[Hop, ...] = ()) -> None:
+    def __init__(self, kind: str, host: str, port: int, why: str, hops: tuple[Hop, ...] = (), tls: str = "") -> None:
         self.kind = kind
         self.host = host
         self.port = port
         self.why = why
         self.hops = hops
+        self.tls = tls
 
     @property
     def key(self) -> str:
         """What recipients are grouped by, and the name a relay has in the log."""
-        if self.hops:
-            return self.hops[0].key
-        return self.host if self.kind == DIRECT else self.kind
+        name = self.hops[0].key if self.hops else self.host if self.kind == DIRECT else self.kind
+        return name + _MARKS.get(self.tls, "")
 
 
 def route(
-    address: str, config: Config, sender: str = "", relays: RelayMap | None = None, *, port: int = SMTP_PORT
+    address: str,
+    config: Config,
+    sender: str = "",
+    relays: RelayMap | None = None,
+    *,
+    port: int = SMTP_PORT,
+    tls: str = "",
 ) -> Route:
     """The route of one recipient address. Raises nothing: a recipient that may not leave is REFUSED, with the reason.
 
-    `port` is where hosts found by MX are reached.
+    `port` is where hosts found by MX are reached; `tls` what the message wants of TLS. That counts for nothing where there
+    is no sender: a report goes without what it should have rather than not at all (RFC 8689 5).
     """
+    require = REQUIRE if tls == REQUIRE and sender else ""
     _, at, domain = address.rpartition("@")
     if not at or of_address(address) is not None:
         return Route(LOCAL, "", 0, f"{address} is a name of this machine")
     if config.nothing_leaves:
         return Route(REFUSED, "", 0, "mail for other machines is switched off here (LOCALONLY)")
     if relays is not None and (entry := relays.find(sender)) is not None:
-        return _relay(f"RELAYMAP line {entry.line}", [_hop(entry.relay, config, entry.login)])
+        return _relay(f"RELAYMAP line {entry.line}", [_hop(entry.relay, config, entry.login)], require)
     if config.SMARTHOST is not None:
         hops = [_smarthost(config.SMARTHOST, config), *(_hop(host, config) for host in config.FALLBACK)]
-        return _relay(f"SMARTHOST {config.SMARTHOST}", list(dict.fromkeys(hops)))
-    return Route(DIRECT, domain.lower().rstrip("."), port, f"no SMARTHOST: mail exchangers of {domain}")
+        return _relay(f"SMARTHOST {config.SMARTHOST}", list(dict.fromkeys(hops)), require)
+    why = f"no SMARTHOST: mail exchangers of {domain}"
+    return Route(DIRECT, domain.lower().rstrip("."), port, why, tls=tls if tls == OPTIONAL else require)
 
 
-def _relay(why: str, hops: list[Hop]) -> Route:
-    return Route(RELAY, hops[0].host, hops[0].port, why, tuple(hops))
+def _relay(why: str, hops: list[Hop], tls: str) -> Route:
+    return Route(RELAY, hops[0].host, hops[0].port, why, tuple(hops), tls)
 
 
 def _smarthost(host: Host, config: Config) -> Hop:

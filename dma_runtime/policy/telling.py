@@ -11,6 +11,8 @@ What gives rise to one:
 - messages that can be neither delivered nor returned: withdrawn when there are none;
 - a spool that another machine used: withdrawn by `dma-queue adopt`.
 
+In system mode what has stood for a day is also told to root, by one letter (`delivery.rootmail`).
+
 Pure, and read on a terminal's way into `sendmail`: built-in modules only.
 """
 
@@ -30,9 +32,9 @@ _MOST_LINES = 3
 
 class Notice:
     """subject: what it is about, one notice each. kind: what went wrong there, without what varies from reply to reply.
-    cause and remedy: one sentence each, for people. since: wall clock seconds."""
+    cause and remedy: one sentence each, for people. since: wall clock seconds. mailed: root has had a letter about it."""
 
-    __slots__ = ("cause", "kind", "remedy", "since", "subject")
+    __slots__ = ("cause", "kind", "mailed", "remedy", "since", "subject")
 
     def __init__(self, subject: str, kind: str, cause: str, remedy: str, since: float) -> None:
         self.subject = subject
@@ -40,6 +42,7 @@ class Notice:
         self.cause = cause
         self.remedy = remedy
         self.since = since
+        self.mailed = False
 
     def __repr__(self) -> str:
         return f"Notice({self.subject!r}, {self.kind!r}, {self.cause!r})"
@@ -116,7 +119,7 @@ def raised(standing: list[Notice], notice: Notice) -> tuple[list[Notice], bool]:
     It is news when nothing stood for its subject, or something of another kind. The first `since` is kept.
     """
     news = True
-    since = notice.since
+    since, mailed = notice.since, notice.mailed
     rest = []
     for other in standing:
         if other.subject != notice.subject:
@@ -124,7 +127,9 @@ def raised(standing: list[Notice], notice: Notice) -> tuple[list[Notice], bool]:
             continue
         news = other.kind != notice.kind
         since = min(since, other.since)
+        mailed = mailed or other.mailed
     kept = Notice(notice.subject, notice.kind, notice.cause, notice.remedy, since)
+    kept.mailed = mailed
     return [*rest, kept], news
 
 
@@ -133,16 +138,21 @@ def withdrawn(standing: list[Notice], subjects: list[str]) -> list[Notice]:
     return [notice for notice in standing if notice.subject not in subjects]
 
 
+def unmailed(standing: list[Notice], now: float, but: tuple[str, ...] = ()) -> list[Notice]:
+    """Those that have stood for a day and root has had no letter about, without the subjects `but`."""
+    return [one for one in standing if now - one.since > OLD and not one.mailed and one.subject not in but]
+
+
 def log_line(notice: Notice) -> str:
     return f"{notice.cause}; {notice.remedy}"
 
 
-def lines(standing: list[Notice], now: float) -> list[str]:
+def lines(standing: list[Notice], now: float, most: int = _MOST_LINES) -> list[str]:
     """What a program says first on standard error: a line a notice, the oldest first, at most three and a count."""
     ordered = sorted(standing, key=lambda notice: notice.since)
-    found = [f"{n.cause} (for {_span(now - n.since)}); {n.remedy}" for n in ordered[:_MOST_LINES]]
-    if len(ordered) > _MOST_LINES:
-        found.append(f"and {len(ordered) - _MOST_LINES} more; `dma-setup doctor' shows all")
+    found = [f"{n.cause} (for {_span(now - n.since)}); {n.remedy}" for n in ordered[:most]]
+    if len(ordered) > most:
+        found.append(f"and {len(ordered) - most} more; `dma-setup doctor' shows all")
     return found
 
 

@@ -10,6 +10,8 @@ Rules, first that applies:
 - The keys are written for the smarthost. For another relay (FALLBACK, RELAYMAP) its port decides between TLS from the
   start (465) and STARTTLS (25, 587), as RFC 8314 has it, and FINGERPRINT, which is the smarthost's, is replaced by
   verification.
+- Mail with REQUIRETLS gets TLS and a verified certificate whatever the keys say; mail with `TLS-Required: No' goes to a host
+  found by MX, where TLS is the recipient's business, without either if need be (RFC 8689).
 - To a socket of this machine there is no TLS, and a login goes as it is.
 - TLS 1.2 is the least (system.net).
 
@@ -18,6 +20,8 @@ dma's keys.
 """
 
 from __future__ import annotations
+
+from dma_runtime.envelope import OPTIONAL, REQUIRE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -73,14 +77,35 @@ class TlsPolicy:
 
 
 def decide(
-    config: Config, port: int, *, will_authenticate: bool, smarthost: bool = True, main: bool = True
+    config: Config, port: int, *, will_authenticate: bool, smarthost: bool = True, main: bool = True, wish: str = ""
 ) -> TlsPolicy:
     """The policy towards a relay on `port` (0: a socket of this machine).
 
-    `smarthost` is False for a host found by MX, `main` for any other relay than SMARTHOST.
+    `smarthost` is False for a host found by MX, `main` for any other relay than SMARTHOST. `wish`: what the mail wants of
+    TLS (envelope.REQUIRE, OPTIONAL), "" as a rule.
     """
     if not port:
         return TlsPolicy(NONE, "a socket of this machine", clear_login=True)
+    if wish == OPTIONAL and not smarthost:
+        return TlsPolicy(OPPORTUNISTIC, "the message says `TLS-Required: No'", certfile=config.CERTFILE or "")
+    found = _configured(config, port, will_authenticate, smarthost, main)
+    return _required(found, config, port, main) if wish == REQUIRE else found
+
+
+def _required(found: TlsPolicy, config: Config, port: int, main: bool) -> TlsPolicy:
+    """The same for mail that no hop without verified TLS may see."""
+    pinned = config.FINGERPRINT is not None and main
+    return TlsPolicy(
+        REQUIRED,
+        f"REQUIRETLS; {found.why}",
+        verify=FINGERPRINT if pinned else NAME,
+        implicit=found.implicit or port == IMPLICIT_PORT,
+        fingerprint=config.FINGERPRINT or "" if pinned else "",
+        certfile=config.CERTFILE or "",
+    )
+
+
+def _configured(config: Config, port: int, will_authenticate: bool, smarthost: bool, main: bool) -> TlsPolicy:
     verify, verify_why = _verification(config, will_authenticate and smarthost, main)
     common = {
         "verify": verify,

@@ -104,10 +104,14 @@ def _asks_for_patience(status: str, text: str) -> bool:
     return any(words in said for words in _TOO_FAST) and "mailbox" not in said
 
 
-def refusal(stage: str, text: str, *, relay: str = "", hint: str = "") -> Outcome:
+NO_TLS = "4.7.10"  # RFC 5248's registry: encryption needed
+
+
+def refusal(stage: str, text: str, *, relay: str = "", hint: str = "", status: str = "") -> Outcome:
     """We will not go on with this relay as it is set up: no TLS, no common mechanism. Hold and tell; nothing bounces."""
+    hint = hint or _HINTS.get(stage, "")
     return Outcome(
-        DEFERRED, text, scope=RELAY, stage=stage, relay=relay, answered=True, tell=True, hint=hint or _HINTS.get(stage, "")
+        DEFERRED, text, scope=RELAY, status=status, stage=stage, relay=relay, answered=True, tell=True, hint=hint
     )
 
 

@@ -1,7 +1,8 @@
 """What stands behind MAIL and RCPT: the path, and the parameters of the extensions we offer.
 
 A fault is `Refused`, with the reply it is worth. Paths without angle brackets are read, source routes read and dropped
-(RFC 5321 4.1.1.3, appendix C). Pure. Follows RFC 5321 4.1.2, 1870 (SIZE), 3461 (DSN), 6152 (8BITMIME), 6531 (SMTPUTF8).
+(RFC 5321 4.1.1.3, appendix C). Pure. Follows RFC 5321 4.1.2, 1870 (SIZE), 3461 (DSN), 6152 (8BITMIME), 6531 (SMTPUTF8),
+8689 (REQUIRETLS).
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ class Refused(Exception):
 class Mail:
     """What MAIL said. `size` 0 when not said; `ret` "full", "hdrs" or ""; `envid` decoded, "" when there is none."""
 
-    __slots__ = ("envid", "ret", "sender", "size", "smtputf8")
+    __slots__ = ("envid", "requiretls", "ret", "sender", "size", "smtputf8")
 
     def __init__(self, sender: str) -> None:
         self.sender = sender
         self.size = 0
         self.smtputf8 = False
+        self.requiretls = False
         self.ret = ""
         self.envid = ""
 
@@ -55,6 +57,8 @@ def mail(argument: bytes, *, dsn: bool) -> Mail:
             pass  # whatever is said, all bytes are taken (RFC 6152)
         elif name == "SMTPUTF8" and not value:
             found.smtputf8 = True
+        elif name == "REQUIRETLS" and not value:  # RFC 8689 2; from a program of this machine it needs no TLS to come by
+            found.requiretls = True
         elif name == "AUTH":
             pass  # RFC 4954 5: who the client believes it came from; the kernel knows better
         elif dsn and name == "RET" and value.upper() in ("FULL", "HDRS"):  # RFC 3461 4.3
@@ -62,7 +66,7 @@ def mail(argument: bytes, *, dsn: bool) -> Mail:
         elif dsn and name == "ENVID" and 0 < len(value) <= 100:  # RFC 3461 4.4
             found.envid = _xtext(value)
         else:
-            raise _unknown(name, value, ("SIZE", "BODY", "SMTPUTF8", *(("RET", "ENVID") if dsn else ())))
+            raise _unknown(name, value, ("SIZE", "BODY", "SMTPUTF8", "REQUIRETLS", *(("RET", "ENVID") if dsn else ())))
     return found
 
 

@@ -139,7 +139,7 @@ class Server:
         if not argument:
             raise Refused(501, "5.5.4", "EHLO needs the client's name")
         self._forget()  # RFC 5321 4.1.4
-        offered = ["PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", f"SIZE {self.desk.largest}"]
+        offered = ["PIPELINING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "REQUIRETLS", f"SIZE {self.desk.largest}"]
         if self.desk.dsn:
             offered.append("DSN")
         lines = [self.name, *offered, "HELP"]

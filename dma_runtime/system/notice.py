@@ -53,6 +53,7 @@ def _parse(data: bytes) -> list[Notice]:
         if all(isinstance(word, str) for word in words) and isinstance(since, (int, float)):
             subject, kind, cause, remedy = (str(word) for word in words)
             found.append(Notice(subject, kind, cause, remedy, float(since)))
+            found[-1].mailed = item.get("mailed") is True
     return found
 
 
@@ -72,6 +73,14 @@ def withdraw(spool_path: str, subjects: list[str]) -> bool:
         return False
     _write(spool_path, left)
     return True
+
+
+def mark_mailed(spool_path: str, subjects: list[str]) -> None:
+    """Root has a letter about these. For the owner only."""
+    standing = current(spool_path)
+    for notice in standing:
+        notice.mailed = notice.mailed or notice.subject in subjects
+    _write(spool_path, standing)
 
 
 def keep(spool_path: str, subject: str, notice: Notice | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dma_runtime.config import contents
 from dma_runtime.policy import relaymap
 
 
@@ -9,5 +10,4 @@ def load(path: str | None) -> relaymap.RelayMap:
     """The map; an empty one when no file is named. Raises OSError: mail must not leave by another account meanwhile."""
     if not path:
         return relaymap.RelayMap()
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        return relaymap.parse(file.read(), path)
+    return relaymap.parse(contents(path), path)

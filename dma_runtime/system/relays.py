@@ -15,8 +15,8 @@ from dma_runtime.policy.relay import RelayState
 NAME = "relays"
 
 
-def read(spool_path: str) -> dict[str, RelayState]:
-    """By `host:port`. Never raises."""
+def read(spool_path: str, now: float) -> dict[str, RelayState]:
+    """By `host:port`; `now` is the wall clock's. Never raises."""
     try:
         with open(os.path.join(spool_path, NAME), encoding="utf-8") as file:
             found = json.load(file)
@@ -24,7 +24,10 @@ def read(spool_path: str) -> dict[str, RelayState]:
         return {}
     if not isinstance(found, dict):
         return {}
-    return {key: RelayState.from_json(value) for key, value in found.items() if isinstance(value, dict)}
+    states = {key: RelayState.from_json(value) for key, value in found.items() if isinstance(value, dict)}
+    for state in states.values():
+        state.believe(now)
+    return states
 
 
 def write(spool_path: str, states: dict[str, RelayState], now: float) -> None:

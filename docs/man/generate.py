@@ -21,9 +21,9 @@ DATE = "November 22, 2026"
 DMA = [
     ("b Ns Cm p", "Show the queue, as mailq does."),
     ("b Ns Cm q", "Only queue: the message leaves when the queue is run."),
-    ("b Ns Cm i", "Check the alias file, as newaliases does."),
-    ("b Ns Cm v", "Verify the recipients and send nothing."),
-    ("b Ns Cm s", "Speak SMTP on standard input and output."),
+    ("b Ns Cm i", "Check the alias file, as newaliases does. Each bad line is named; mail goes on meanwhile."),
+    ("b Ns Cm v", "Say where mail for each recipient would go, and send nothing. The status is 67 when one would be refused."),
+    ("b Ns Cm s", "Speak SMTP on standard input and output, REQUIRETLS and DSN included."),
     ("b Ns Cm m", "Take a message; this is what happens without it."),
     ("C Ar file", "Use this configuration file. A file without a known key is ignored with a warning."),
     ("D", "Stay in the foreground: return after the first attempt. With -q after one attempt of all that is queued."),
@@ -44,10 +44,13 @@ STATUS = [
     ("64", "The command line cannot be understood."),
     ("65", "An address or the message cannot be sent as it is."),
     ("66", "No recipients, or the message or configuration cannot be read."),
+    ("67", "With -bv: an address would be refused."),
     ("68", "Nothing may leave this machine (LOCALONLY)."),
     ("69", "The message is larger than MAXSIZE."),
+    ("70", "The alias file cannot be read, or has bad lines (-bi); or a bug of ours."),
     ("73", "The spool cannot be used, and that will not pass by itself."),
-    ("75", "The spool cannot be used now: try again later."),
+    ("74", "What was asked for cannot be written to standard output."),
+    ("75", "The spool, or the machine's mail service, cannot be used now: try again later."),
     ("78", "The configuration has a bad value; the line says where."),
 ]
 
@@ -78,6 +81,8 @@ def listing(items):
 
 def default(key):
     value = key.default
+    if key.parse is config.free_space:
+        return "Default: 100M, or 5% where that is less."
     if key.parse is config.flag:
         return ""
     if value is None or value == ():
@@ -108,7 +113,7 @@ ARGUMENT = {
     config.wait: "duration",
     config.durations: "first longest", config.size: "size", config.count: "number", config.rate: "rate",
     config.fingerprint: "fingerprint", config.masquerade: "address", config.smarthost: "host", config.words: "text",
-    config.free_space: "size",
+    config.free_space: "size", config.names: "logins", config.delivery: "where",
 }  # fmt: skip
 
 
@@ -183,6 +188,9 @@ def dma_8():
 .Op Fl F Ar name
 .Op Fl f Ar address
 .Op Fl L Ar tag
+.Op Fl N Ar notify
+.Op Fl R Ar return
+.Op Fl V Ar id
 .Op Ar recipient ...
 .Nm
 .Op Fl D
@@ -205,6 +213,20 @@ takes mail.
 .Pp
 A message whose relay is down, or refuses the login, is kept and tried again; nothing bounces for a wrong password.
 What somebody has to see to is said on standard error before anything else, until it is mended.
+.Pp
+Which configuration applies decides who delivers.
+With that of the machine the message is handed to
+.Xr dmad 8
+over its socket, and the kernel says who sent it.
+With one of the user's own, or a file named by
+.Fl C
+or
+.Ev DMA_CONF ,
+the caller writes the queue himself and leaves a
+.Xr dmad 8
+behind that ends with it; unless the file sets
+.Cm SOCKET ,
+which makes it one for a daemon.
 .Sh OPTIONS
 """
     page += listing([(f"Fl {term}", says) for term, says in DMA])
@@ -214,6 +236,8 @@ What somebody has to see to is said on standard error before anything else, unti
         [
             ("Ev DMA_CONF", "Configuration file, when -C names none."),
             ("Ev EMAIL", "Sender, when -f names none; may be a name and an address."),
+            ("Ev LOGNAME , USER", "The caller's login, if it is one of his."),
+            ("Ev TMPDIR", "Where a large message is held while it is read for the machine's daemon."),
             ("Ev XDG_CONFIG_HOME , XDG_STATE_HOME", "Where user mode looks for its files."),
         ]
     )
@@ -221,12 +245,17 @@ What somebody has to see to is said on standard error before anything else, unti
         [
             ("Pa ~/.config/dma/dma.conf", "Configuration of user mode; never read for root."),
             ("Pa /etc/dma/dma.conf", "Configuration of the machine."),
+            ("Pa /etc/aliases", "Aliases, see ALIASES in dma.conf."),
+            ("Pa ~/.forward", "Where a user's mail goes instead; used when only its owner can write it."),
+            ("Pa /run/dma/submit.sock", "Where the machine's daemon takes mail."),
+            ("Pa /var/spool/dma", "The machine's queue; that of a user is in ~/.local/state/dma/spool."),
             ("Pa ~/dead.letter", "A message that could not be spooled, kept only for a person at a terminal."),
         ]
     )
     page += ".Sh EXIT STATUS\n" + listing([(status, says) for status, says in STATUS])
     page += ".Sh SEE ALSO\n.Xr dma.conf 5 ,\n.Xr dma-queue 8 ,\n.Xr dma-setup 8 ,\n.Xr dmad 8\n"
-    page += ".Sh STANDARDS\nRFC 5321, RFC 5322, RFC 2920, RFC 3030, RFC 3464, RFC 4954, and the LSB sendmail interface.\n"
+    page += ".Sh STANDARDS\nRFC 5321, RFC 5322, RFC 2920, RFC 3030, RFC 3461, RFC 3464, RFC 4954, RFC 8689,\n"
+    page += "and the LSB sendmail interface.\n"
     return page
 
 
@@ -246,7 +275,7 @@ Durations are written
 .Ql 5d ;
 sizes
 .Ql 100M .
-A changed file is in force at once, for waiting mail too.
+A changed file is in force at once, for waiting mail too; one that is gone, or was emptied a moment ago, changes nothing yet.
 .Ss Keys of the Dragonfly Mail Agent
 """
     page += keys("dma") + ".Ss Keys of this program\n" + keys("new")
@@ -320,7 +349,14 @@ bob@example.org    smtp.example.org:587  bob@example.org
 @example.net       mail.example.net
 .Ed
 """
-    page += ".Sh SEE ALSO\n.Xr dma 8 ,\n.Xr dma-setup 8\n"
+    page += ".Sh FILES\n" + listing(
+        [
+            ("Pa ~/.config/dma/dma.conf", "The user's own, if there is one."),
+            ("Pa ~/.config/dma/auth.conf , ~/.local/state/dma/spool", "AUTHPATH and SPOOLDIR then, where it is silent."),
+            ("Pa /etc/dma/dma.conf", "The machine's. A missing file means the defaults."),
+        ]
+    )
+    page += ".Sh SEE ALSO\n.Xr dma 8 ,\n.Xr dma-queue 8 ,\n.Xr dma-setup 8 ,\n.Xr dmad 8\n"
     return page
 
 
@@ -333,10 +369,29 @@ delivers what is queued, tries again what is deferred, and reports what failed.
 One of it runs for each queue at a time.
 In user mode a submission leaves one behind, which ends when nothing is left to try; nobody need start it by hand.
 A configuration or password that changes is read again, and frees what waits for it.
-On a signal to terminate nothing new is begun, and what is under way is brought to its end.
+On a machine it serves the submission socket: it binds SOCKET, or takes what
+.Xr systemd 1
+hands it, and becomes the user dma before it touches network or queue.
+What has stood for a day and needs somebody is told to root by one letter then.
 .Sh OPTIONS
 """
-    return page + arguments(parser) + ".Sh SEE ALSO\n.Xr dma.conf 5 ,\n.Xr dma 8 ,\n.Xr dma-queue 8\n"
+    page += arguments(parser) + ".Sh SIGNALS\n" + listing(
+        [
+            ("Dv SIGHUP", "Read configuration and secrets again, and try what waits."),
+            ("Dv SIGTERM , SIGINT", "Begin nothing new, bring what is under way to its end within 25 seconds, and leave."),
+        ]
+    )
+    page += ".Sh EXIT STATUS\n" + listing(
+        [
+            ("0", "It was told to end, or nothing is left to try."),
+            ("64", "The command line cannot be understood."),
+            ("66", "The configuration cannot be read."),
+            ("73", "The queue or the socket cannot be used, and that will not pass by itself."),
+            ("75", "Another dmad is there, or the queue cannot be used now."),
+            ("78", "The configuration has a bad value, or the account dma is missing."),
+        ]
+    )
+    return page + ".Sh SEE ALSO\n.Xr dma.conf 5 ,\n.Xr dma 8 ,\n.Xr dma-queue 8\n"
 
 
 def dma_queue_8():
@@ -349,16 +404,37 @@ Every verb is safe while
 is at work.
 With
 .Fl -json
-the answer is JSON.
+the answer is JSON:
+.Cm list
+prints an array of objects with
+.Li id , sender , recipients
+.Po
+a list of
+.Li address , state , attempts , next_attempt , last_error
+.Pc ,
+.Li size , accepted_at , age
+and
+.Li state .
+.Pp
+.Cm list Fl -check
+prints a line for each cause, or
+.Ql ok, N queued .
+A cause is what somebody has to see to (a login refused, a full disk), mail older than a day, and a message that has failed
+and could not be returned.
+.Cm retry
+of such a message tries those recipients again of whom the sender could not be told.
 .Sh VERBS
 """
     page += verbs(parser) + ".Sh OPTIONS\n" + arguments(parser)
     page += ".Sh EXIT STATUS\n" + listing(
         [
             ("0", "Done."),
-            ("1", "There is no such message, it is being delivered, or list --check found something to see to."),
-            ("2", "The command line cannot be understood."),
+            ("1", "There is no such message, it is held, damaged or being delivered, or list --check found something to see to."),
+            ("64", "The command line cannot be understood."),
+            ("66", "The configuration cannot be read."),
+            ("73", "The queue cannot be used, and that will not pass by itself."),
             ("75", "The queue cannot be reached now."),
+            ("78", "The configuration has a bad value; listings go on all the same."),
         ]
     )
     return page + ".Sh SEE ALSO\n.Xr mailq 1 ,\n.Xr dma 8 ,\n.Xr dmad 8\n"

@@ -129,7 +129,7 @@ class Owner:
     resident = False
     late_listening = False
 
-    def __init__(self, held, spool, config, log, *, helo, trace=None, attendants=()):
+    def __init__(self, held, spool, config, log, *, trace=None, attendants=()):
         self.held = held
         self.spool = spool
         self.stopping = self.foreign = False
@@ -184,12 +184,12 @@ def start(world):
 
 
 def owner(world, name):
-    world.run.spawn(name, lambda: tenure.hold(Spool("/s", world), None, None, tenure.Goal(), helo=""))
+    world.run.spawn(name, lambda: tenure.hold(Spool("/s", world), None, None, tenure.Goal()))
 
 
 def operator(world, start=start):
     def live():
-        tenure.request(Spool("/s", world), None, None, {"do": "hold"}, helo="", timeout=1, start=lambda: start(world))
+        tenure.request(Spool("/s", world), None, None, {"do": "hold"}, timeout=1, start=lambda: start(world))
 
     world.run.spawn("operator", live)
 

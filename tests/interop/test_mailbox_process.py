@@ -12,7 +12,9 @@ from machine import CONF, USERS, Machine
 
 from dma_runtime import frames, posting
 from dma_runtime.frames import COMMIT, DATA, frame
+from dma_runtime.policy.telling import Notice
 from dma_runtime.posting import APPEND, FORWARD, Posting
+from dma_runtime.system import notice
 
 ALICE, BOB, DMA = USERS["alice"][0], USERS["bob"][0], USERS["dma"][0]
 TEXT = b"Subject: s\n\nFrom here\n"
@@ -380,3 +382,22 @@ def test_a_forward_is_read_as_the_user_and_only_a_safe_one(process):
     os.chown(path, BOB, BOB)
     home.chmod(0o777)
     assert forward(process)[0] is None
+
+
+def test_root_is_told_by_mail_of_what_has_stood_for_a_day_past_all_aliases(process):
+    """hard-parts.md, "Telling the operator": once, in the mailbox of this machine."""
+    machine = process
+    (machine.top / "etc" / "aliases").write_text("root: away@x.test\n")
+    machine.spool.mkdir(mode=0o700)
+    os.chown(machine.spool, DMA, DMA)
+    stands = Notice("relay 127.0.0.1:9", "AUTH", "127.0.0.1:9 takes no mail", "do this", time.time() - 90000)
+    notice.raise_(str(machine.spool), stands)
+    os.chown(machine.spool / "notices", DMA, DMA)
+    box = mailbox(machine, "root")
+    for _ in range(2):
+        machine.start()
+        machine.until(lambda: box.exists() and b"takes no mail (for 1 d); do this" in box.read_bytes(), what="the letter")
+        machine.until(lambda: not machine.ids(), what="it to be gone")
+        assert machine.stop() == 0
+    assert box.read_bytes().count(b"\nSubject: Mail does not leave") == 1
+    assert machine.run("dma-queue", "list", "--check").returncode == 1

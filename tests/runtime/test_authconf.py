@@ -37,7 +37,7 @@ def test_line(line, user, host, port, kind, value):
     assert (login.reference.kind, login.reference.value.reveal()) == (kind, value)
 
 
-@pytest.mark.parametrize("line", ["me", "me|", "|host:pw", "me|host", "me|host:", "me|host:587:"])
+@pytest.mark.parametrize("line", ["me", "me|", "|host:pw", "me|host", "me|host:", "me|host:587:", "me|.:pw", "me|[]:pw"])
 def test_bad_line_names_itself_and_hides_nothing_else(line):
     found = authconf.parse(f"# c\n\n{line}\na|b:hush\n", "auth.conf")
     assert [login.user for login in found.logins] == ["a"]

@@ -95,7 +95,7 @@ def test_taking_out():
 def down(scope, text="4 later"):
     state = RelayState()
     outcome = Outcome(DEFERRED, text, scope=scope, stage="MAIL FROM", answered=True)
-    state.refused(outcome, MOMENT.wall, lambda last: last * 2 or 300.0)
+    state.refused(outcome, MOMENT, lambda last: last * 2 or 300.0)
     return state
 
 
@@ -111,7 +111,7 @@ def test_a_clock_that_is_set_back_holds_nobody_for_a_day():
 def test_a_slower_pace_is_a_minute_then_the_back_off():
     state = down(PACE)
     assert state.down_until - MOMENT.wall == 60
-    again = state.refused(Outcome(DEFERRED, "slow down", scope=PACE), MOMENT.wall, lambda last: last * 2 or 300.0)
+    again = state.refused(Outcome(DEFERRED, "slow down", scope=PACE), MOMENT, lambda last: last * 2 or 300.0)
     assert again == 120
     state.works()
     assert (state.rounds, state.backoff, state.waits(MOMENT.wall)) == (0, 0.0, False)
@@ -122,7 +122,7 @@ def test_what_went_is_remembered_when_the_relay_works_again(tmp_path):
     states["relay.test:25"].pace.took(((5, 3600),), MOMENT.wall, 5)
     states["relay.test:25"].works()
     relays.write(str(tmp_path), states, MOMENT.wall)
-    found = relays.read(str(tmp_path))
+    found = relays.read(str(tmp_path), MOMENT.wall)
     assert list(found) == ["relay.test:25"]
     assert found["relay.test:25"].pace.free(((5, 3600),), MOMENT.wall) == 0
     assert not found["relay.test:25"].rounds

@@ -3,6 +3,7 @@
 import pytest
 from agent import Agent
 from lmtp_server import LmtpServer
+from mail_server import MailServer
 
 from dma_runtime.smtp import command
 from dma_runtime.smtp.lmtp import LmtpTransaction
@@ -99,6 +100,21 @@ def test_a_server_that_refuses_lhlo_is_not_asked_for_helo(make):
         agent.send("-D", "a@x.test")
         assert [line.split(" ")[0] for line in server.commands] == ["LHLO", "QUIT"]
         assert set(states(agent).values()) == {"deferred"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "conf", "remedy"),
+    [(LmtpServer, "", "add LMTP to dma.conf"), (MailServer, "LMTP\n", "take LMTP out of dma.conf")],
+)
+def test_the_other_protocol_is_told_with_its_remedy(tmp_path, kind, conf, remedy):
+    """It is not about this machine's name."""
+    with kind() as server:
+        agent = Agent(tmp_path, conf=f"{conf}SMARTHOST 127.0.0.1:{server.port}")
+        agent.send("-D", "a@x.test")
+        said = agent.program("dma-queue", "list").stderr.decode()
+        agent.close()
+    assert remedy in said
+    assert "MAILNAME" not in said
 
 
 def test_a_socket_that_is_not_there_is_waited_for(make, tmp_path):

@@ -3,10 +3,11 @@
 import asyncio
 import json
 import os
+import subprocess
 import time
 
 import pytest
-from agent import Agent
+from agent import BIN, Agent
 from mail_server import HANG, MailServer
 
 from dma_runtime.config import parse
@@ -229,6 +230,47 @@ def test_a_spool_one_may_not_look_into(tmp_path, server):
     assert agent.program("dma-queue", "list").returncode == 73
 
 
+@pytest.mark.parametrize("resident", [True, False])
+def test_adopt_with_a_daemon_at_work_and_without(tmp_path, server, resident):
+    """A cloned machine: the daemon there owns the spool and delivers nothing, until somebody says that it may."""
+    agent = Agent(tmp_path, server)
+    try:
+        agent.send("-bq", "bob@example.org")
+        (agent.spool / "owner").write_text("0123456789abcdef0123456789abcdef\n")
+        if resident:
+            dmad = subprocess.Popen([BIN / "dmad"], env=agent.environment)
+            agent.until(lambda: b"last used by another machine" in agent.program("dma-queue", "list").stderr, what="the notice")
+        agent.run("-q", "-D")
+        assert server.messages == []
+        ran = agent.program("dma-queue", "adopt", "--json", check=0)
+        assert json.loads(ran.stdout) == {"ok": True}
+        agent.run("-q", "-D")
+        assert len(server.wait(1)) == 1
+        agent.until_empty()
+        assert agent.program("dma-queue", "list", "--check", check=0).stderr == b""
+        if resident:
+            dmad.terminate()
+            assert dmad.wait(20) == 0
+    finally:
+        agent.close()
+
+
+def test_mailq_shows_whom_mail_is_still_due_to(tmp_path, server):
+    """interface.md, 8: one block for each recipient still due. Who failed and was reported is not one of them."""
+    server.refuse("RCPT TO", "550 5.1.1 no such user", when="nobody")
+    agent = Agent(tmp_path, server, conf="RETRY 1h 3h")
+    try:
+        agent.send("-D", "-f", "me@x.test", "nobody@x.test", "bob@x.test", "slow@x.test")
+        server.wait(2)
+        agent.until(lambda: len(agent.files()) == 1, what="the report to leave")
+        for _ in ("with an owner", "without one"):
+            (name,) = agent.files()
+            assert agent.run("-bp").stdout.decode() == f"ID\t: {name}\nFrom\t: me@x.test\nTo\t: slow@x.test\n"
+            agent.close()
+    finally:
+        agent.close()
+
+
 def test_stale_temporary_files_are_swept_and_young_ones_are_not(tmp_path, server):
     agent = Agent(tmp_path, server)
     agent.send("-D", "bob@example.org")
@@ -248,7 +290,7 @@ def owner_of(tmp_path):
     draft.write(b"Subject: x\n\nhello\n")
     id = draft.commit(envelope)
     config = parse(f"SPOOLDIR {spool.path}\nSMARTHOST 127.0.0.1:1\n", "x")
-    return id, Owner(Ownership.take(spool), spool, config, MailLog(), helo="a.test")
+    return id, Owner(Ownership.take(spool), spool, config, MailLog())
 
 
 @pytest.mark.parametrize("problem", [OSError(28, "No space left on device"), BrokenMessage("the attempt log is damaged")])

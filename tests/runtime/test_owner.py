@@ -191,6 +191,21 @@ class TestCredentials:
             agent.run("-q")
             other.wait(1)
 
+    def test_a_corrected_mailname_is_what_the_relay_is_greeted_with(self, agent, server):
+        """`The relay does not accept this machine's name; check MAILNAME in dma.conf.' The file it names counts too."""
+        name = agent.directory / "mailname"
+        agent.write(name, "wrong.test\n")
+        agent.base = agent.base.replace("MAILNAME here.test", f"MAILNAME {name}")
+        agent.configure()
+        server.refuse("EHLO", "550 5.7.1 who are you", when="wrong.test")
+        agent.send("bob@example.org")
+        agent.until(lambda: agent.queue()[0]["recipients"][0]["last_error"], what="the deferral")
+        agent.write(name, "right.test\n")
+        agent.run("-q")
+        server.wait(1)
+        hellos = [argument for _, verb, argument in server.commands if verb == "EHLO"]
+        assert set(hellos) == {"wrong.test", "right.test"}
+
     def test_an_unreadable_secret_defers(self, agent, server):
         agent.password.unlink()
         agent.send("-D", "bob@example.org")

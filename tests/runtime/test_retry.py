@@ -116,14 +116,47 @@ def test_age_across_a_restart_is_by_the_wall_clock():
     assert not expired(message, at(5 * DAY - 1))
 
 
-def test_answers_of_the_relay_it_waits_behind_count():
+def down(moments):
+    """A relay that refused at each of `moments`."""
     relay = RelayState()
-    relay.answers, relay.first_answer, relay.last_answer = 5, T + 10, T + 10 + 3600
-    assert expired(waiting([]), at(5 * DAY + 1), answered=False, relay=relay)
-    relay.answers = 4
-    assert not expired(waiting([]), at(5 * DAY + 1), answered=False, relay=relay)
-    relay.answers, relay.first_answer = 50, T - 10  # it was down before this message came
-    assert not expired(waiting([]), at(5 * DAY + 1), answered=False, relay=relay)
+    for moment in moments:
+        relay.refused(SOFT, moment, lambda last: 300.0)
+    return relay
+
+
+def behind(relay, message, now):
+    return expired(message, now, answered=False, relay=relay)
+
+
+def test_answers_of_the_relay_it_waits_behind_count():
+    now = at(5 * DAY + 1)
+    assert behind(down(at(s) for s in OFTEN), waiting([]), now)
+    assert not behind(down(at(s) for s in OFTEN[:4]), waiting([]), now)
+    assert not behind(down(at(900 * n - 10) for n in range(5)), waiting([]), now)  # one of the five was before it came
+
+
+def test_a_relay_that_was_down_before_the_message_came_ends_it_too():
+    """Its answers since then are what counts, however long it is down."""
+    refused = [at(s, awake=s + 30 * DAY) for s in range(-30 * DAY, 5 * DAY, 10800)]
+    assert behind(down(refused), waiting([]), at(5 * DAY + 1))
+
+
+def test_a_relay_asked_every_minute_is_not_asked_often_in_an_hour():
+    refused = [at(s) for s in range(0, 3540, 60)]
+    assert not behind(down(refused), waiting([]), at(5 * DAY + 1))
+    assert behind(down([*refused, at(3600)]), waiting([]), at(5 * DAY + 1))
+
+
+def test_a_relay_refused_before_and_after_a_week_asleep():
+    asleep = [at(s, awake=s) for s in (0, 300)] + [at(7 * DAY + s, awake=301 + s) for s in (60, 120, 180)]
+    assert not behind(down(asleep), waiting([]), at(7 * DAY + 240, awake=541))
+
+
+def test_a_relay_across_restarts_of_the_machine():
+    short = [Moment(T + s, 60, 60, f"b{s}") for s in range(0, 5 * DAY, 3600)]  # each time up for a minute
+    assert not behind(down(short), waiting([]), at(5 * DAY + 1))
+    longer = [Moment(T + s, 1000, 1000, f"b{s}") for s in range(0, 5 * DAY, 3600)]
+    assert behind(down(longer), waiting([]), at(5 * DAY + 1))
 
 
 def test_given_up_says_so_and_keeps_the_last_reply():

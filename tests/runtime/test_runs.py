@@ -159,7 +159,7 @@ class TestMailq:
         config = parse(f"SPOOLDIR {spool.path}\n", "x")
         assert door.mailq(config) == 0
         from_files = capsysbinary.readouterr().out
-        owner = Owner(Ownership.take(spool), spool, config, MailLog(), helo="a.test")
+        owner = Owner(Ownership.take(spool), spool, config, MailLog())
         assert owner.mailq().encode("utf-8", "surrogateescape") == from_files
         assert from_files.count(b"ID\t: ") == 5
         assert b"b\xff@x.test" in from_files

@@ -292,6 +292,17 @@ def test_an_unknown_key_is_no_obstacle(mail):
     assert mail.accepted("a@x")
 
 
+@pytest.mark.parametrize("place", ["fifo", "/dev/zero", "/"])
+def test_a_configuration_that_is_no_file(mail, place):
+    """A FIFO has nobody who writes to it, a device no end."""
+    why = "Is a directory" if place == "/" else "Not a regular file"
+    if place == "fifo":
+        place = str(mail.directory / place)
+        os.mkfifo(place)
+    mail.environment["DMA_CONF"] = place
+    mail.refused(66, f"can not open config `{place}': {why}", "a@x")
+
+
 def test_a_file_without_one_known_key_is_not_a_configuration(mail):
     (mail.directory / "sendmail.cf").write_text("O DeliveryMode=b\nDj$w\n")
     assert mail.accepted("-C", str(mail.directory / "sendmail.cf"), "a@x")

@@ -41,6 +41,53 @@ def test_a_removed_authpath_is_the_default_again(folder):
     assert [login.user for login in found.logins.logins] == ["alice"]
 
 
+def test_a_file_that_comes_later_is_read(folder):
+    found = Settings(config.load(str(folder / "dma.conf")), Log())
+    assert found.config.SMARTHOST is None
+    assert not found.refresh()
+    assert change(found, folder, "SMARTHOST relay.test\n")
+    assert str(found.config.SMARTHOST) == "relay.test"
+    assert found.config.source == f"{folder}/dma.conf"
+
+
+def test_a_file_that_is_gone_leaves_what_was_read(folder):
+    """By the defaults mail would leave directly, past the relay."""
+    found = settings(folder, "SMARTHOST relay.test\n")
+    (folder / "dma.conf").unlink()
+    assert not found.refresh()
+    assert not found.refresh()
+    assert str(found.config.SMARTHOST) == "relay.test"
+    assert found.log == [f"{folder}/dma.conf is gone; the configuration read before stays in force"]
+    assert change(found, folder, "SMARTHOST other.test\n")
+    assert str(found.config.SMARTHOST) == "other.test"
+
+
+def test_a_file_that_was_just_emptied_is_being_written(folder):
+    found = settings(folder, "SMARTHOST relay.test\n")
+    (folder / "dma.conf").write_text("# new\n")
+    assert not found.refresh()
+    assert str(found.config.SMARTHOST) == "relay.test"
+    os.utime(folder / "dma.conf", (1, 1))  # nobody writes it any more: it means the defaults
+    assert found.refresh()
+    assert found.config.SMARTHOST is None
+
+
+@pytest.mark.parametrize("kind", ["fifo", "device", "directory"])
+def test_what_is_no_file_is_a_problem_and_no_wait(folder, kind):
+    """A FIFO has nobody who writes to it, a device no end."""
+    place = folder / kind
+    if kind == "fifo":
+        os.mkfifo(place)
+    elif kind == "directory":
+        place.mkdir()
+    else:
+        place.symlink_to("/dev/zero")
+    found = settings(folder, f"SMARTHOST relay.test\nAUTHPATH {place}\nRELAYMAP {place}\n")
+    why = "Is a directory" if kind == "directory" else "Not a regular file"
+    assert found.auth_problem == f"can not open auth file `{place}': {why}"
+    assert found.map_problem == f"can not open relay map `{place}': {why}"
+
+
 def test_the_queue_does_not_move_meanwhile(folder, tmp_path):
     found = settings(folder, f"SMARTHOST relay.test\nSPOOLDIR {tmp_path}/spool\n")
     assert change(found, folder, "SMARTHOST other.test\n")

@@ -78,8 +78,8 @@ def test_a_message():
 def test_what_is_offered():
     _, _, out = talk(b"EHLO me\r\n")
     assert out == (
-        b"250-here.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-SIZE 1000\r\n"
-        b"250-DSN\r\n250 HELP\r\n"
+        b"250-here.test\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n"
+        b"250-REQUIRETLS\r\n250-SIZE 1000\r\n250-DSN\r\n250 HELP\r\n"
     )
     assert b"DSN" not in talk(b"EHLO me\r\n", Desk(dsn=False))[2]
     assert talk(b"HELO me\r\n")[2] == b"250 here.test\r\n"

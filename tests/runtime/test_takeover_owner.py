@@ -80,7 +80,7 @@ def test_what_a_living_c_dma_holds_is_asked_for_again(tmp_path, monkeypatch):
     log = Log()
     holder = os.open(f"{spool.path}/Q{name}", os.O_RDWR)
     fcntl.flock(holder, fcntl.LOCK_EX)
-    owner = Owner(Ownership.take(spool), spool, parse(f"SPOOLDIR {spool.path}\n", "x"), log, helo="a.test")
+    owner = Owner(Ownership.take(spool), spool, parse(f"SPOOLDIR {spool.path}\n", "x"), log)
     owner._take_over()
     assert spool.ids() == []
     assert any("1 messages are still held" in str(line) for line in log.lines)
