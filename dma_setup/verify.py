@@ -100,7 +100,7 @@ def read_back(place: Place, system: System, config: Config, relay: Relay, expect
     """Prove that what delivers will read the very password. Raises SetupError."""
     from dma_runtime.system import secrets
 
-    entry = system.look(place.at(place.auth_conf))
+    entry = system.look(place.at(place.auth_conf, follow=True))
     text = entry.content.decode("utf-8", "surrogateescape") if entry is not None else ""
     login = authconf.parse(text, place.auth_conf).find(relay.host, int(relay.port))
     if login is None or login.user != relay.login:

@@ -62,14 +62,11 @@ class View:
         return self._system.look(self.place.at(path))
 
     def resolve(self, path: str) -> str:
-        """`path` with the links at its end followed, as for a dma.conf that lives in a repository of dotfiles.
-
-        Only on the running machine: below --root an absolute link would lead out of it.
-        """
+        """`path` with the links at its end followed, as for a dma.conf that lives in a repository of dotfiles."""
         found = self.entry(path)
-        if found is None or found.kind != LINK or not self.place.is_live:
+        if found is None or found.kind != LINK:
             return path
-        return os.path.realpath(path)
+        return self.place.at(path, follow=True).removeprefix(self.place.root)
 
     def text(self, path: str) -> str | None:
         """The text of a file, None when there is none."""

@@ -149,7 +149,7 @@ class Wizard:
 
     def present(self) -> config.Config | None:
         """dma.conf as it is now, None when there is none."""
-        entry = self.system.look(self.place.at(self.place.dma_conf))
+        entry = self.system.look(self.place.at(self.place.dma_conf, follow=True))
         if entry is None:
             return None
         return config.parse(entry.content.decode("utf-8", "surrogateescape"), self.place.dma_conf)
@@ -326,7 +326,7 @@ class Wizard:
 
 def _saved(place: Place, recipe: Recipe, system: System) -> dict[str, Any]:
     """The answers of the last run, {} when there are none or they cannot be read."""
-    entry = system.look(place.at(saved.path_for(place.config, recipe.name)))
+    entry = system.look(place.at(saved.path_for(place.config, recipe.name), follow=True))
     if entry is None:
         return {}
     try:

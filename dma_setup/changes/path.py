@@ -16,6 +16,7 @@ from typing import Any
 from dma_runtime import authconf
 from dma_setup.changes import CHANGED, FAILED, KEPT, NOTHING, RESTORED, Change, Keeper, NotApplied, TakenBack, digest, reader
 from dma_setup.errors import SetupError
+from dma_setup.image import inside
 from dma_setup.system import DIRECTORY, FILE, LINK, Entry, System
 
 HIDE_NOTHING = ""
@@ -46,7 +47,7 @@ class PathChange(Change):
 
     @property
     def at(self) -> str:
-        return self.root + self.path
+        return inside(self.root, self.path)
 
     @property
     def sign(self) -> str:
@@ -74,8 +75,8 @@ class PathChange(Change):
             raise NotApplied(f"{self.path} was changed by somebody else meanwhile; run dma-setup again")
         try:
             for parent in self.parents:
-                if system.look(self.root + parent) is None:
-                    system.make_directory(self.root + parent, self.parent_mode)
+                if system.look(inside(self.root, parent)) is None:
+                    system.make_directory(inside(self.root, parent), self.parent_mode)
             self._put(system, self.after, now)
         except OSError as error:
             raise NotApplied(f"{self.path}: {error.strerror}") from error
@@ -104,7 +105,7 @@ class PathChange(Change):
             return TakenBack(FAILED, f"{self.path}: {error}")
         for parent in reversed(self.parents):
             try:
-                system.remove_directory(self.root + parent)
+                system.remove_directory(inside(self.root, parent))
             except FileNotFoundError:
                 continue  # never made; one above it may have been
             except OSError:

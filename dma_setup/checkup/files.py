@@ -33,7 +33,7 @@ def permissions(patient: Patient) -> Iterator[Diagnosis]:
     inside = [f"{folder}/{name}" for name in patient.system.listing(place.at(folder))]
     wanted += [(path, private, "others can reach the password", "go-rwx") for path in (folder, *inside)]
     for path, forbidden, says, mend in wanted:
-        entry = patient.system.look(place.at(path))
+        entry = patient.system.look(place.at(path, follow=True))
         if entry is None or entry.kind not in (FILE, DIRECTORY) or not entry.mode & forbidden:
             continue
         bad = True
@@ -67,7 +67,7 @@ def launcher(patient: Patient) -> Iterator[Diagnosis]:
         return
     python, library = _of(entry)
     for path, what in ((python, "interpreter"), (os.path.join(library, "dma_runtime/__init__.py"), "library")):
-        if not os.path.exists(place.at(path)):
+        if not os.path.exists(place.at(path, follow=True)):
             yield Diagnosis("program", FAIL, f"the {what} of the program that sends mail is gone", f"there is no {path}", again)
             return
         if not place.is_user and place.is_live and (why := distrust(path, 0)):
@@ -89,8 +89,8 @@ def in_the_way(patient: Patient) -> Iterator[Diagnosis]:
     place = patient.place
     link = place.links["sendmail"]
     entry = patient.system.look(place.at(link))
-    real = os.path.realpath(place.at(link))
-    if entry is None or entry.kind != LINK or real != os.path.realpath(place.at(place.launcher)):
+    real = place.at(link, follow=True)
+    if entry is None or entry.kind != LINK or real != place.at(place.launcher, follow=True):
         seen = f"there is no {place.shown(link)}" if entry is None else f"{place.shown(link)} leads to {real}"
         yield Diagnosis(
             "mailer", FAIL, "programs that call sendmail do not reach dma", seen, f"run the recipe again: {patient.setup('RECIPE')}"

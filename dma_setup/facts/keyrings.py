@@ -17,7 +17,7 @@ def now(place: Place, system: System) -> Found:
     """Where auth.conf says the password of the present relay is: a value of the question `keyring`, "" when nowhere."""
     found = Found()
     found.values["keyring_now"] = found.values["relay_now"] = ""
-    conf, auth = system.look(place.at(place.dma_conf)), system.look(place.at(place.auth_conf))
+    conf, auth = (system.look(place.at(path, follow=True)) for path in (place.dma_conf, place.auth_conf))
     if conf is None:
         return found
     settings = config.parse(conf.content.decode("utf-8", "surrogateescape"), place.dma_conf)
