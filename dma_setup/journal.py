@@ -128,7 +128,10 @@ class Journal(Keeper):
 
 
 class Past(Keeper):
-    """A journal read back. `open_changes`: those not taken back yet, in the order they were made."""
+    """A journal read back. `open_changes`: those not taken back yet, in the order they were made.
+
+    `is_empty`: the run ended before its first change; there is nothing to take back.
+    """
 
     def __init__(self, folder: str, stores: Stores) -> None:
         self.folder = folder
@@ -163,6 +166,15 @@ class Past(Keeper):
                 self._undone.add(int(found["undone"]))
             self.ended = self.ended or "end" in found
             self.closed = self.closed or "closed" in found
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._records
+
+    @property
+    def was_cut_off(self) -> bool:
+        """The run neither came to its end nor was taken back."""
+        return not (self.ended or self.closed or self.is_empty)
 
     def secret_files(self) -> list[str]:
         """The old files that hold a password in the clear and are still there."""

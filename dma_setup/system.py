@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import stat
 import subprocess
@@ -19,6 +20,8 @@ FILE = "file"
 LINK = "link"
 DIRECTORY = "directory"
 OTHER = "other"
+
+LEFTOVER = re.compile(r"\.dma-setup\.[0-9a-f]{12}")  # of `put_file` and `put_link`, before the renaming
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,12 @@ class System:
         return Ran(done.returncode, done.stdout, done.stderr)
 
     # ------------------------------------------------------------ the small parts
+
+    def sweep(self, folder: str) -> None:
+        """Remove what a run that was killed left half written in `folder`; it may hold a password. The caller has the lock."""
+        for name in self.listing(folder):
+            if LEFTOVER.fullmatch(name):
+                self._forget(os.path.join(folder, name))
 
     @staticmethod
     def _temporary(folder: str) -> str:

@@ -30,7 +30,7 @@ class Undone:
 
 def find(place: Place, system: System) -> list[Past]:
     """The journals that `undo` takes back, newest first: the last that is not closed, and cut-off ones right before it."""
-    found = [past for past in journals.past(place, system) if not past.closed]
+    found = [past for past in journals.past(place, system) if not (past.closed or past.is_empty)]
     if not found:
         return []
     wanted = [found[0]]

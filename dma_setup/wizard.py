@@ -16,7 +16,7 @@ from dma_runtime import __version__, config
 from dma_runtime.outcome import Outcome
 from dma_setup import apply as applying
 from dma_setup import journal as journals
-from dma_setup import password, verify, yamlfile
+from dma_setup import password, undo, verify, yamlfile
 from dma_setup import plan as plans
 from dma_setup import prove as proving
 from dma_setup import relay as relays
@@ -132,8 +132,7 @@ class Wizard:
         if self.driver.guided and self.options.verify and "@" in address:
             for finding in look({"provider": lambda: provider.probe(self.recipe.provider, address)}).findings:
                 self.report.finding(finding)
-        last = next(iter(journals.past(self.place, self.system)), None)
-        if last is not None and not last.ended and not last.closed:
+        if any(past.was_cut_off for past in undo.find(self.place, self.system)[:1]):
             self.report.warn("an earlier run was cut off; dma-setup undo takes back what it left, together with what follows now")
 
     def _fixed_relay(self) -> list[Relay]:

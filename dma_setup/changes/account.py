@@ -58,6 +58,7 @@ class AccountChange(Change):
         done: list[str] = []
         try:
             with _locked(self.root):
+                system.sweep(inside(self.root, "/etc"))
                 self._check(system)
                 for path, line in self._lines().items():
                     if _add(system, inside(self.root, path), line, must=path in ("/etc/passwd", "/etc/group")):
@@ -81,6 +82,7 @@ class AccountChange(Change):
                 return TakenBack(KEPT, f"the account {self.name} is kept: it has files in {folder}")
         try:
             with _locked(self.root):
+                system.sweep(inside(self.root, "/etc"))
                 gone = [_drop(system, inside(self.root, path), line) for path, line in reversed(self._lines().items())]
             left = [path for path in self._lines() if find(_text(system, inside(self.root, path)), self.name)]
         except (OSError, SetupError) as error:

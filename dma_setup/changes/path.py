@@ -74,6 +74,7 @@ class PathChange(Change):
         if (now is None) != (self.before is None) or (now is not None and not now.same(self.before)):
             raise NotApplied(f"{self.path} was changed by somebody else meanwhile; run dma-setup again")
         try:
+            system.sweep(os.path.dirname(self.at))
             for parent in self.parents:
                 if system.look(inside(self.root, parent)) is None:
                     system.make_directory(inside(self.root, parent), self.parent_mode)
@@ -100,6 +101,7 @@ class PathChange(Change):
 
     def take_back(self, system: System) -> TakenBack:
         try:
+            system.sweep(os.path.dirname(self.at))
             taken = self._take_back(system)
         except (OSError, SetupError) as error:
             return TakenBack(FAILED, f"{self.path}: {error}")

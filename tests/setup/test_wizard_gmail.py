@@ -11,7 +11,7 @@ import sys
 import golden_screen
 import pytest
 import secret_service
-from provisioning import tree
+from provisioning import cut_off, tree
 from virtual_terminal import VirtualTerminal
 
 PROGRAM = str(pathlib.Path(sys.executable).parent / "dma-setup")
@@ -212,7 +212,7 @@ def test_an_address_that_is_not_googles(wizard):
 def test_a_run_that_was_cut_off_is_mentioned(wizard):
     journal = wizard.home / ".local/state/dma-setup/2026-01-01T00-00-00/journal"
     journal.parent.mkdir(parents=True)
-    journal.write_text('{"begin": {"version": 1, "recipe": "gmail", "mode": "user", "root": "", "at": 0}}\n')
+    cut_off(journal, wizard.home)
     terminal = rest(questions(wizard.start())).wait("an earlier run was cut off").wait("Apply?").interrupt()
     assert terminal.end() == 130
 
