@@ -46,7 +46,7 @@ class View:
         self.changes: list[Change] = []
         self.right: list[str] = []
         self.notes: list[str] = []
-        self._system = system
+        self.system = system
         self._stores = Stores(system)
         self._stored: dict[tuple[str, str, str], Secret | None] = {}
 
@@ -59,7 +59,7 @@ class View:
                 return change.after
             if isinstance(change, CommandChange) and change.vacates == path:
                 return None
-        return self._system.look(self.place.at(path))
+        return self.system.look(self.place.at(path))
 
     def resolve(self, path: str) -> str:
         """`path` with the links at its end followed, as for a dma.conf that lives in a repository of dotfiles."""
@@ -103,7 +103,7 @@ class View:
 
     def run(self, words: list[str]) -> tuple[int, str]:
         """A command that only reads: (status, output)."""
-        done = self._system.run(words)
+        done = self.system.run(words)
         return done.status, done.output
 
     # ------------------------------------------------------------ making changes

@@ -15,7 +15,6 @@ from typing import Any
 from dma_runtime import __version__, config
 from dma_runtime.outcome import Outcome
 from dma_setup import apply as applying
-from dma_setup import journal as journals
 from dma_setup import password, undo, verify, yamlfile
 from dma_setup import plan as plans
 from dma_setup import prove as proving

@@ -41,6 +41,8 @@ class PathChange(Change):
     drains: bool = False
     queue: bool = False  # a directory that may hold mail
     foreign: bool = False  # what is replaced is not ours
+    overwrites: tuple[str, ...] = ()  # lines of somebody else's that go or come back, as in a diff
+    last: bool = False
     after_digest: str = ""  # set on changes read from a journal, where `after.content` is not kept
 
     kind = "path"
@@ -59,7 +61,7 @@ class PathChange(Change):
 
     @property
     def replaces(self) -> bool:
-        return self.foreign and self.sign in "~-"
+        return (self.foreign or bool(self.overwrites)) and self.sign in "~-"
 
     def diff(self) -> str:
         ends = (self.before, self.after)
@@ -180,7 +182,11 @@ class PathChange(Change):
         }
 
     def facts(self) -> dict[str, Any]:
-        return {**super().facts(), "path": self.path, "diff": self.diff()}
+        return {**super().facts(), "path": self.path, "diff": self.diff(), "overwrites": list(self.overwrites)}
+
+    def compared(self, content: bytes) -> list[str]:
+        """The lines of such a file as they may be shown."""
+        return _lines(Entry(FILE, content), self.hides)
 
 
 @reader("path")

@@ -226,6 +226,34 @@ def test_a_password_that_moves_leaves_no_copy(tmp_path, old, new):
     assert (tree(home), machine.state()) == before
 
 
+@pytest.mark.parametrize(("old", "new"), [("file", "secret-service"), ("secret-service", "file"), ("pass", "secret-service")])
+def test_the_old_copy_goes_only_when_the_new_one_is_proved(tmp_path, old, new):
+    home, machine = tmp_path / "home", Machine()
+    home.mkdir()
+    place = home_place(home)
+    run("gmail", {**GMAIL, "keyring": old}, home, machine)
+    before = tree(home), machine.state()
+
+    def copies():
+        files = [path for path in (home / ".config").rglob("*") if path.is_file() and KEPT.encode() in path.read_bytes()]
+        return len(files) + [value for key, value in machine.keyring.items() if "dma:" in key[0]].count(KEPT)
+
+    seen = []
+
+    def prove():
+        seen.append(copies())
+        raise SetupError("it cannot be read")
+
+    made = plan("gmail", {**GMAIL, "keyring": new}, place, machine, {"keyring_now": old})
+    with pytest.raises(SetupError, match="it cannot be read"):
+        apply.journaled(made, place, "gmail", machine, prove)
+    assert seen == [2], "the old one was still there"
+    assert (tree(home), machine.state()) == before
+    made = plan("gmail", {**GMAIL, "keyring": new}, place, machine, {"keyring_now": old})
+    apply.journaled(made, place, "gmail", machine, lambda: seen.append(copies()))
+    assert (seen, copies()) == ([2, 2], 1)
+
+
 def test_a_password_is_never_deleted_for_want_of_the_older_one(tmp_path):
     home, machine = used_home(tmp_path), used_machine()
     run("gmail", {**GMAIL, "keyring": "secret-service"}, home, machine)
@@ -331,6 +359,16 @@ def test_two_runs_at_once(home):
         Lock(os.path.join(base, "lock"))
     held.release()
     Lock(os.path.join(base, "lock")).release()
+
+
+def test_a_plan_made_before_another_run_is_not_applied(home, machine):
+    place = home_place(home)
+    early = plan("gmail", {**GMAIL, "keyring": "secret-service"}, place, machine)
+    run("gmail", {**GMAIL, "keyring": "secret-service", "app_password": "z" * 16}, home, machine)
+    before = tree(home), machine.state()
+    with pytest.raises(SetupError, match="another dma-setup changed something meanwhile"):
+        apply.journaled(early, place, "gmail", machine)
+    assert (tree(home), machine.state()) == before
 
 
 def test_a_file_changed_between_plan_and_apply_stops_it(home, machine):
