@@ -11,7 +11,8 @@ from dma_runtime import authconf
 from dma_runtime.system.trust import distrust
 from dma_setup.checkup.finding import FAIL, OK, WARN, Diagnosis, Patient
 from dma_setup.facts.mailers import mailer_name
-from dma_setup.system import DIRECTORY, FILE, LINK, Entry
+from dma_setup.reader import of_launcher
+from dma_setup.system import DIRECTORY, FILE, LINK
 from dma_setup.verbs.mailer import KNOWN
 
 
@@ -65,7 +66,7 @@ def launcher(patient: Patient) -> Iterator[Diagnosis]:
             "program", FAIL, "the program that sends mail is missing", f"there is no {place.shown(place.launcher)}", again
         )
         return
-    python, library = _of(entry)
+    python, library = of_launcher(entry.content)
     for path, what in ((python, "interpreter"), (os.path.join(library, "dma_runtime/__init__.py"), "library")):
         if not os.path.exists(place.at(path, follow=True)):
             yield Diagnosis("program", FAIL, f"the {what} of the program that sends mail is gone", f"there is no {path}", again)
@@ -74,14 +75,6 @@ def launcher(patient: Patient) -> Iterator[Diagnosis]:
             yield Diagnosis("program", FAIL, f"somebody else than root can change the {what} that root's mail runs by", why, again)
             return
     yield Diagnosis("program", OK, "the program is there, with its interpreter and library")
-
-
-def _of(entry: Entry) -> tuple[str, str]:
-    """(interpreter, library) of a launcher."""
-    text = entry.content.decode("utf-8", "replace")
-    python = text.partition("\n")[0].removeprefix("#!").split(" ")[0]
-    inserted = text.partition("sys.path.insert(0, ")[2].partition(")\n")[0]
-    return python, inserted.strip('"')
 
 
 def in_the_way(patient: Patient) -> Iterator[Diagnosis]:

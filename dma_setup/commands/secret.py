@@ -93,7 +93,7 @@ def _rotate(here: Here) -> int:
     found = here.found
     password.signed_on(found)
     try:
-        old: Secret | None = password.check(found, here.place)
+        old: Secret | None = password.check(found, here.place, here.system)
     except SetupError as problem:
         here.report.warn(f"the password in use cannot be read: {problem.text}")
         old = None
@@ -135,7 +135,7 @@ def _try(found: Present, secret: Secret, report: Report) -> None:
 
 def _check(here: Here) -> int:
     found, report = here.found, here.report
-    secret = password.check(found, here.place)
+    secret = password.check(found, here.place, here.system)
     assert found.login is not None
     report.ok(f"the password of {found.login.user} at {found.login.host} can be read ({found.login.reference!r})")
     if here.options.verify:

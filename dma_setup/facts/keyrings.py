@@ -61,8 +61,10 @@ def probe(place: Place, system: System) -> Found:
         return found
     if not place.is_user:
         return _machine(found)
-    bus = os.environ.get("DBUS_SESSION_BUS_ADDRESS") or os.path.exists(f"/run/user/{place.uid}/bus")
+    bus = os.path.exists(f"/run/user/{place.uid}/bus")  # where delivery looks for it, whoever starts it
     why = "there is no desktop session here"
+    if not bus and os.environ.get("DBUS_SESSION_BUS_ADDRESS"):
+        why = "this session's can be reached from this session alone, not by timers and cron"
     if bus:
         try:
             Stores(system).prove("secret-service")
