@@ -182,6 +182,11 @@ class Past(Keeper):
         paths = [os.path.join(self.folder, name) for name in self._clear]
         return [path for path in paths if os.path.exists(path)]
 
+    def old_file(self, number: int) -> str:
+        """The path of what a file was before, "" when it lies in a keyring or there was none."""
+        path = os.path.join(self.folder, f"{number:03}.before")
+        return path if os.path.exists(path) else ""
+
     def open_changes(self) -> list[tuple[int, Change]]:
         numbers = sorted(set(self._records) - self._undone)
         return [(number, from_record(self._records[number], self, number)) for number in numbers]

@@ -81,6 +81,7 @@ class Wizard:
         if self.options.verify and not self.options.check and (plan.changes or self.driver.guided):
             plan = self.try_relay()
         self.show(plan)
+        self.report.document["result"] = {"changes": 0, "journal": "", "warnings": [], "old_secrets": []}
         if self.options.check:
             return WOULD_CHANGE if plan.changes else DONE
         if plan.changes:
