@@ -52,6 +52,8 @@ def journaled(plan: Plan, place: Place, what: str, system: System, prove: Callab
         return Applied()
     lock = Lock(os.path.join(journals.prepare(place), "lock"))
     try:
+        if journals.state(place) != plan.seen:
+            raise SetupError("another dma-setup changed something meanwhile; nothing was changed by this one, run it again")
         now = time.time()
         journals.forget_old(place, system, now)
         journal = Journal.start(place, what, now, _vault(plan, system))
@@ -71,7 +73,8 @@ def _vault(plan: Plan, system: System) -> Vault | None:
 
 
 def run(plan: Plan, journal: Journal, system: System, prove: Callable[[], None] | None = None) -> Applied:
-    """Make every change of the plan. `prove` is called when all are made and may raise to have everything taken back.
+    """Make every change of the plan. `prove` is called when all are made but those that drop what is needed no more (`last`),
+    and may raise to have everything taken back.
 
     Raises RolledBack (exit 1, or 130 when interrupted). Nothing of the plan is left then, but for what `details` names.
     """
@@ -80,6 +83,9 @@ def run(plan: Plan, journal: Journal, system: System, prove: Callable[[], None] 
     with _interruptible():
         try:
             for number, change in enumerate(plan.changes):
+                if change.last and prove is not None:
+                    prove()
+                    prove = None
                 journal.change(number, change)
                 begun.append((number, change))
                 try:

@@ -15,14 +15,15 @@ import json
 import os
 import shutil
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from dma_runtime.secret import Secret
-from dma_setup.changes import Change, Keeper, from_record
+from dma_setup.changes import Change, Keeper, digest, from_record
 from dma_setup.errors import SetupError
 from dma_setup.place import Place
 from dma_setup.stores import Stores
-from dma_setup.system import System
+from dma_setup.system import FILE, System
 
 VERSION = 1
 DAYS_KEPT = 30
@@ -128,7 +129,10 @@ class Journal(Keeper):
 
 
 class Past(Keeper):
-    """A journal read back. `open_changes`: those not taken back yet, in the order they were made."""
+    """A journal read back. `open_changes`: those not taken back yet, in the order they were made.
+
+    `is_empty`: the run ended before its first change; there is nothing to take back.
+    """
 
     def __init__(self, folder: str, stores: Stores) -> None:
         self.folder = folder
@@ -164,14 +168,39 @@ class Past(Keeper):
             self.ended = self.ended or "end" in found
             self.closed = self.closed or "closed" in found
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._records
+
+    @property
+    def was_cut_off(self) -> bool:
+        """The run neither came to its end nor was taken back."""
+        return not (self.ended or self.closed or self.is_empty)
+
     def secret_files(self) -> list[str]:
         """The old files that hold a password in the clear and are still there."""
         paths = [os.path.join(self.folder, name) for name in self._clear]
         return [path for path in paths if os.path.exists(path)]
 
+    def old_file(self, number: int) -> str:
+        """The path of what a file was before, "" when it lies in a keyring or there was none."""
+        path = os.path.join(self.folder, f"{number:03}.before")
+        return path if os.path.exists(path) else ""
+
     def open_changes(self) -> list[tuple[int, Change]]:
         numbers = sorted(set(self._records) - self._undone)
         return [(number, from_record(self._records[number], self, number)) for number in numbers]
+
+    def left(self) -> list[tuple[str, Left | None]]:
+        """(path, what was left there; None for nothing) of every file this run changed, the last change of a path first."""
+        found: list[tuple[str, Left | None]] = []
+        for number in sorted(set(self._records) - self._undone, reverse=True):
+            record = self._records[number]
+            if record["kind"] == "path":
+                kept = self.journal.kept(f"{number:03}.after")
+                is_file = record["after"] is not None and record["after"]["kind"] == FILE
+                found.append((str(record["path"]), Left(record["after_digest"], kept) if is_file else None))
+        return found
 
     def kept(self, name: str) -> bytes | None:
         if name in self._sealed:
@@ -223,6 +252,41 @@ def past(place: Place, system: System) -> list[Past]:
         return []
     stores = Stores(system)
     return [Past(os.path.join(base, name), stores) for name in names if os.path.exists(os.path.join(base, name, "journal"))]
+
+
+@dataclass(frozen=True)
+class Left:
+    """A file as setup left it: its fingerprint, and its content unless that held a password."""
+
+    digest: str
+    content: bytes | None
+
+    def is_still(self, content: bytes) -> bool:
+        return digest.fits(content, self.digest)
+
+
+def left(place: Place, system: System) -> dict[str, Left]:
+    """Path -> what setup left there last, for the files whose change stands."""
+    found: dict[str, Left] = {}
+    gone: set[str] = set()
+    for run in past(place, system):
+        for path, one in run.left():
+            if path not in found and path not in gone:
+                if one is None:
+                    gone.add(path)
+                else:
+                    found[path] = one
+    return found
+
+
+def state(place: Place) -> str:
+    """The newest journal and its length: another one means that setup changed, or took back, something since."""
+    base = place.at(place.state)
+    try:
+        newest = max((name for name in os.listdir(base) if os.path.exists(f"{base}/{name}/journal")), default="")
+        return f"{newest}:{os.stat(f'{base}/{newest}/journal').st_size}" if newest else ""
+    except FileNotFoundError:
+        return ""
 
 
 def forget_old(place: Place, system: System, now: float) -> None:

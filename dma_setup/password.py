@@ -6,14 +6,13 @@ read back by the runtime's own reader. Then the owner of the queue is told, so t
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 from dma_runtime import authconf, keyrings
 from dma_runtime.secret import Secret
 from dma_runtime.system.ownership import ring
 from dma_runtime.system.spool import Spool
-from dma_setup import apply, plan, verify
+from dma_setup import apply, plan, reader, verify
 from dma_setup import present as presents
 from dma_setup.apply import Applied
 from dma_setup.changes import Change
@@ -83,19 +82,14 @@ def _removal(place: Place, view: View, present: Present, relay: Relay) -> Change
     return SecretChange(present.keyring, service, relay.login, before, None, f"{present.keyring} {service}", says, kept_as=kept_as)
 
 
-def check(present: Present, place: Place) -> Secret:
-    """The password as the runtime reads it (below --root: as it will). Raises SetupError with its hint."""
-    from dma_runtime.system import secrets
-
+def check(present: Present, place: Place, system: System) -> Secret:
+    """The password as delivery reads it (below --root: as it will). Raises SetupError with its hint."""
     signed_on(present)
     found = present.login
     assert found is not None
     if found.reference.kind == authconf.FILE:
         found.reference.value = Secret(place.at(found.reference.value.reveal()))
-    try:
-        return asyncio.run(secrets.read(found, present.config))
-    except secrets.SecretUnreadable as problem:
-        raise SetupError(problem.text, details=[problem.hint]) from None
+    return reader.read(place, system, present.config, found)
 
 
 def stored(place: Place, system: System, relay: Relay, keyring: str) -> tuple[Secret | None, str]:
@@ -105,7 +99,7 @@ def stored(place: Place, system: System, relay: Relay, keyring: str) -> tuple[Se
         found = presents.read(place, system)
         login_now = found.login
         if login_now is not None and (login_now.user, login_now.host) == (relay.login, relay.host):
-            return check(found, place), ""
+            return check(found, place, system), ""
     except SetupError as problem:
         nothing = f"{nothing} ({problem.text})"
     if keyring in NAMES:

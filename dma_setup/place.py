@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 from dma_runtime.config import home_directory, user_directories
 from dma_setup.errors import SetupError
+from dma_setup.image import inside
 
 USER = "user"
 SYSTEM = "system"
@@ -42,9 +43,11 @@ class Place:
     units: str  # directory of systemd units, "" where none are written
     environment: dict[str, str] = field(default_factory=dict)
 
-    def at(self, path: str) -> str:
-        """Where `path` really is."""
-        return self.root + path
+    def at(self, path: str, *, follow: bool = False) -> str:
+        """Where `path` really is; `follow`: where what a link at its end leads to is, as for a dma.conf kept elsewhere."""
+        if follow and not self.root:
+            return os.path.realpath(path)
+        return inside(self.root, path, follow=follow)
 
     @property
     def dma_conf(self) -> str:

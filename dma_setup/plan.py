@@ -6,18 +6,20 @@ Each step is planned against the view, which already holds the changes of the st
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dma_runtime import config
-from dma_setup import render
+from dma_setup import journal as journals
+from dma_setup import render, threeway
 from dma_setup.answers import Answers, Known
 from dma_setup.changes import Change
+from dma_setup.changes.path import HIDE_ALL, PathChange
 from dma_setup.errors import SetupError
 from dma_setup.place import Place
 from dma_setup.recipe import Recipe
 from dma_setup.relay import Relay
-from dma_setup.system import System
+from dma_setup.system import FILE, System
 from dma_setup.verbs import (
     account,
     alias,
@@ -58,12 +60,16 @@ VERBS: dict[str, Verb] = {
 
 @dataclass(frozen=True)
 class Plan:
-    """`changes` in the order they are made; `right`: what needs none; `config`: dma.conf as it will be."""
+    """`changes` in the order they are made; `right`: what needs none; `config`: dma.conf as it will be.
+
+    `seen`: the journals as they were when this was planned (see `journal.state`).
+    """
 
     changes: tuple[Change, ...]
     right: tuple[str, ...]
     notes: tuple[str, ...]
     config: config.Config
+    seen: str = ""
 
     @property
     def replaces(self) -> tuple[Change, ...]:
@@ -124,8 +130,36 @@ def make(
 
 
 def finish(view: View) -> Plan:
-    """The plan that a view holds."""
+    """The plan that a view holds; what somebody else wrote and would lose is marked and said."""
+    _mark_losses(view)
     conf = view.text(view.resolve(view.place.dma_conf)) or ""
     parsed = config.parse(conf, view.place.dma_conf)
     parsed.system = not view.place.is_user and view.place.is_live
-    return Plan(tuple(view.changes), tuple(view.right), tuple(view.notes), parsed)
+    changes = sorted(view.changes, key=lambda change: change.last)
+    return Plan(tuple(changes), tuple(view.right), tuple(view.notes), parsed, journals.state(view.place))
+
+
+def _mark_losses(view: View) -> None:
+    differing = [
+        change
+        for change in view.changes
+        if isinstance(change, PathChange) and change.sign == "~" and change.before is not None and change.before.kind == FILE
+    ]
+    if not differing:
+        return
+    left = journals.left(view.place, view.system)
+    for change in differing:
+        assert change.before is not None
+        assert change.after is not None
+        ours = left.get(change.path)
+        if ours is not None and ours.is_still(change.before.content):
+            continue
+        before = change.compared(ours.content) if ours is not None and ours.content is not None else None
+        now = change.compared(change.after.content) if change.after.kind == FILE else []
+        goes, back = threeway.lost(before, change.compared(change.before.content), now)
+        if change.hides == HIDE_ALL:
+            goes = ["***"]  # of a secret no line is compared
+        if goes or back:
+            marked = replace(change, overwrites=(*(f"-{line}" for line in goes), *(f"+{line}" for line in back)))
+            view.changes[view.changes.index(change)] = marked
+            view.note(threeway.sentence(change.subject, goes, back, is_ours=ours is not None))

@@ -42,7 +42,7 @@ class Present:
 
 def read(place: Place, system: System) -> Present:
     """Raises SetupError when nothing is set up."""
-    entry = system.look(place.at(place.dma_conf))
+    entry = system.look(place.at(place.dma_conf, follow=True))
     if entry is None:
         raise SetupError(f"nothing is set up here: there is no {place.shown(place.dma_conf)}; see dma-setup list")
     config = configs.parse(entry.content.decode("utf-8", "surrogateescape"), place.dma_conf)
@@ -50,7 +50,7 @@ def read(place: Place, system: System) -> Present:
     if config.SMARTHOST is None:
         return Present(config, None, None, "", None)
     host, port = config.SMARTHOST.name, config.SMARTHOST.port or config.PORT
-    auth = system.look(place.at(config.AUTHPATH or place.auth_conf))
+    auth = system.look(place.at(config.AUTHPATH or place.auth_conf, follow=True))
     text = auth.content.decode("utf-8", "surrogateescape") if auth is not None else ""
     login = authconf.parse(text, config.AUTHPATH or place.auth_conf).find(host, port)
     relay = Relay(host, str(port), _tls(config), login.user if login is not None else "", config.FINGERPRINT or "")

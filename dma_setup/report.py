@@ -18,6 +18,7 @@ from dma_setup.facts.look import FAIL, OK, WARN, Finding
 from dma_setup.plan import Plan
 
 WIDTH = 79
+FORMAT = 1  # of the JSON document; names may be added to it, another number means that some changed their meaning
 _SIGNS = {OK: "✓", WARN: "!", FAIL: "✗"}
 _WORDS = {OK: "ok  ", WARN: "warn", FAIL: "FAIL"}
 _COLOURS = {OK: "32", WARN: "33", FAIL: "31", "+": "32", "-": "31", "~": "33", "title": "1", "dim": "2"}
@@ -45,7 +46,7 @@ class Report:
         encodings = (_codeset(environ), getattr(self._prose, "encoding", "") or "")
         self.unicode = all(encoding.lower().replace("-", "") == "utf8" for encoding in encodings)
         self.colour = self._prose.isatty() and not environ.get("NO_COLOR") and environ.get("TERM", "dumb") != "dumb"
-        self.document: dict[str, Any] = {}
+        self.document: dict[str, Any] = {"format": FORMAT}
 
     # ------------------------------------------------------------ lines
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import stat
 import subprocess
@@ -19,6 +20,8 @@ FILE = "file"
 LINK = "link"
 DIRECTORY = "directory"
 OTHER = "other"
+
+LEFTOVER = re.compile(r"\.dma-setup\.[0-9a-f]{12}")  # of `put_file` and `put_link`, before the renaming
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,36 @@ class System:
             return Ran(127, "", f"{words[0]}: {error.strerror}")
         return Ran(done.returncode, done.stdout, done.stderr)
 
+    def run_as(self, uid: int, gid: int, words: list[str], seconds: float = 20) -> Ran:
+        """As `run`, but as another account, in / and without any environment. Only root can do that."""
+        try:
+            done = subprocess.run(
+                words,
+                input="",
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=seconds,
+                check=False,
+                env={},
+                cwd="/",
+                user=uid,
+                group=gid,
+                extra_groups=[],
+            )
+        except subprocess.TimeoutExpired:
+            return Ran(124, "", f"{words[0]} gave no answer in {seconds:g} s")
+        except OSError as error:
+            return Ran(127, "", f"{words[0]}: {error.strerror}")
+        return Ran(done.returncode, done.stdout, done.stderr)
+
     # ------------------------------------------------------------ the small parts
+
+    def sweep(self, folder: str) -> None:
+        """Remove what a run that was killed left half written in `folder`; it may hold a password. The caller has the lock."""
+        for name in self.listing(folder):
+            if LEFTOVER.fullmatch(name):
+                self._forget(os.path.join(folder, name))
 
     @staticmethod
     def _temporary(folder: str) -> str:

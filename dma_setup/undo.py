@@ -30,7 +30,7 @@ class Undone:
 
 def find(place: Place, system: System) -> list[Past]:
     """The journals that `undo` takes back, newest first: the last that is not closed, and cut-off ones right before it."""
-    found = [past for past in journals.past(place, system) if not past.closed]
+    found = [past for past in journals.past(place, system) if not (past.closed or past.is_empty)]
     if not found:
         return []
     wanted = [found[0]]
@@ -39,6 +39,22 @@ def find(place: Place, system: System) -> list[Past]:
             break
         wanted.append(earlier)
     return wanted
+
+
+def preview(place: Place, system: System) -> Undone:
+    """What `run` would take back, in its order, as `restored`; nothing is changed."""
+    undone = Undone()
+    for past in find(place, system):
+        undone.recipe = undone.recipe or past.recipe
+        open_changes = past.open_changes()
+        waiting = max((_waiting(system, change) for _, change in open_changes), default=0)
+        undone.waiting = max(undone.waiting, waiting)
+        for _, change in reversed(open_changes):
+            if waiting and change.drains:
+                undone.left.append(f"{change.subject} is kept until the queue is empty")
+            else:
+                undone.restored.append(change.subject)
+    return undone
 
 
 def run(place: Place, system: System) -> Undone:
@@ -62,7 +78,8 @@ def run(place: Place, system: System) -> Undone:
             if taken.result == RESTORED:
                 undone.restored.append(change.subject)
             elif taken.result in (CHANGED, FAILED, KEPT):
-                undone.left.append(taken.text)
+                old = past.old_file(number) if taken.result == CHANGED else ""
+                undone.left.append(taken.text + (f"; what was there before is kept in {old}" if old else ""))
                 if taken.diff:
                     undone.diffs.append(taken.diff)
             if taken.result in (CHANGED, FAILED):

@@ -17,6 +17,7 @@ from dma_runtime.outcome import Outcome
 from dma_runtime.policy import tls
 from dma_runtime.policy.helo import greeting
 from dma_runtime.secret import Secret
+from dma_setup import reader
 from dma_setup.errors import SetupError
 from dma_setup.place import Place
 from dma_setup.relay import Relay
@@ -98,16 +99,11 @@ def first_that_answers(relays: list[Relay], attempt: Callable[[Relay], Tried]) -
 
 def read_back(place: Place, system: System, config: Config, relay: Relay, expected: Secret) -> None:
     """Prove that what delivers will read the very password. Raises SetupError."""
-    from dma_runtime.system import secrets
-
-    entry = system.look(place.at(place.auth_conf))
+    entry = system.look(place.at(place.auth_conf, follow=True))
     text = entry.content.decode("utf-8", "surrogateescape") if entry is not None else ""
     login = authconf.parse(text, place.auth_conf).find(relay.host, int(relay.port))
     if login is None or login.user != relay.login:
         raise SetupError(f"{place.auth_conf}: another line is in force for {relay.host}; mend it and run again")
-    try:
-        found = asyncio.run(secrets.read(login, config))
-    except secrets.SecretUnreadable as problem:
-        raise SetupError(problem.text, details=[problem.hint]) from None
+    found = reader.read(place, system, config, login)
     if found != expected:
         raise SetupError(f"the password that {place.auth_conf} leads to is not the one just stored")

@@ -46,7 +46,7 @@ class View:
         self.changes: list[Change] = []
         self.right: list[str] = []
         self.notes: list[str] = []
-        self._system = system
+        self.system = system
         self._stores = Stores(system)
         self._stored: dict[tuple[str, str, str], Secret | None] = {}
 
@@ -59,17 +59,14 @@ class View:
                 return change.after
             if isinstance(change, CommandChange) and change.vacates == path:
                 return None
-        return self._system.look(self.place.at(path))
+        return self.system.look(self.place.at(path))
 
     def resolve(self, path: str) -> str:
-        """`path` with the links at its end followed, as for a dma.conf that lives in a repository of dotfiles.
-
-        Only on the running machine: below --root an absolute link would lead out of it.
-        """
+        """`path` with the links at its end followed, as for a dma.conf that lives in a repository of dotfiles."""
         found = self.entry(path)
-        if found is None or found.kind != LINK or not self.place.is_live:
+        if found is None or found.kind != LINK:
             return path
-        return os.path.realpath(path)
+        return self.place.at(path, follow=True).removeprefix(self.place.root)
 
     def text(self, path: str) -> str | None:
         """The text of a file, None when there is none."""
@@ -106,7 +103,7 @@ class View:
 
     def run(self, words: list[str]) -> tuple[int, str]:
         """A command that only reads: (status, output)."""
-        done = self._system.run(words)
+        done = self.system.run(words)
         return done.status, done.output
 
     # ------------------------------------------------------------ making changes

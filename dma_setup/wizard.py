@@ -15,8 +15,7 @@ from typing import Any
 from dma_runtime import __version__, config
 from dma_runtime.outcome import Outcome
 from dma_setup import apply as applying
-from dma_setup import journal as journals
-from dma_setup import password, verify, yamlfile
+from dma_setup import password, undo, verify, yamlfile
 from dma_setup import plan as plans
 from dma_setup import prove as proving
 from dma_setup import relay as relays
@@ -82,6 +81,7 @@ class Wizard:
         if self.options.verify and not self.options.check and (plan.changes or self.driver.guided):
             plan = self.try_relay()
         self.show(plan)
+        self.report.document["result"] = {"changes": 0, "journal": "", "warnings": [], "old_secrets": []}
         if self.options.check:
             return WOULD_CHANGE if plan.changes else DONE
         if plan.changes:
@@ -132,8 +132,7 @@ class Wizard:
         if self.driver.guided and self.options.verify and "@" in address:
             for finding in look({"provider": lambda: provider.probe(self.recipe.provider, address)}).findings:
                 self.report.finding(finding)
-        last = next(iter(journals.past(self.place, self.system)), None)
-        if last is not None and not last.ended and not last.closed:
+        if any(past.was_cut_off for past in undo.find(self.place, self.system)[:1]):
             self.report.warn("an earlier run was cut off; dma-setup undo takes back what it left, together with what follows now")
 
     def _fixed_relay(self) -> list[Relay]:
@@ -149,7 +148,7 @@ class Wizard:
 
     def present(self) -> config.Config | None:
         """dma.conf as it is now, None when there is none."""
-        entry = self.system.look(self.place.at(self.place.dma_conf))
+        entry = self.system.look(self.place.at(self.place.dma_conf, follow=True))
         if entry is None:
             return None
         return config.parse(entry.content.decode("utf-8", "surrogateescape"), self.place.dma_conf)
@@ -326,7 +325,7 @@ class Wizard:
 
 def _saved(place: Place, recipe: Recipe, system: System) -> dict[str, Any]:
     """The answers of the last run, {} when there are none or they cannot be read."""
-    entry = system.look(place.at(saved.path_for(place.config, recipe.name)))
+    entry = system.look(place.at(saved.path_for(place.config, recipe.name), follow=True))
     if entry is None:
         return {}
     try:

@@ -4,8 +4,8 @@ loopback and empty /var/mail.
     unshare -mn python tests/gmail_room.py OPTIONS -- COMMAND…        (root; `unshare -rmn` where users may do that)
 
 OPTIONS is JSON: {"users": {login: password}, "refusals": [reply, …], "ports": {"465": "implicit", "587": "starttls"},
-"folder": DIR, "result": FILE, "user": uid to run as, or 0, "path": PATH of the command}. The command inherits the
-terminal; afterwards `result` holds what the servers saw.
+"folder": DIR, "result": FILE, "user": uid to run as, or 0, "path": PATH of the command, "bus": socket of the session bus
+that the person of the tests has, if any}. The command inherits the terminal; afterwards `result` holds what the servers saw.
 """
 
 import fcntl
@@ -47,6 +47,15 @@ def own_hosts(folder):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=2775", "tmpfs", "/var/mail"], check=True)
 
 
+def own_bus(uid, socket_path):
+    """/run/user/UID/bus leads to a bus of the test's own."""
+    people = pathlib.Path("/run/user")
+    people.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(people)], check=True)
+    (people / str(uid)).mkdir()
+    (people / str(uid) / "bus").symlink_to(socket_path)
+
+
 def trust(folder, authority):
     """Let the machine's own store of authorities hold this one, for programs whose environment says nothing of it."""
     store = pathlib.Path("/etc/ssl/certs")
@@ -84,6 +93,8 @@ def main():
     folder = pathlib.Path(options["folder"])
     loopback_up()
     own_hosts(folder)
+    if options.get("bus"):
+        own_bus(options["user"], options["bus"])
     if options.get("postfix"):
         return with_postfix(options, command, folder)
     from mail_server import Certificate, MailServer

@@ -1,5 +1,6 @@
 """A home to set up; a machine whose programs, keyring and crontab are in memory, so that any step can be made to fail."""
 
+import json
 import os
 import pathlib
 import stat
@@ -48,7 +49,7 @@ class Machine(System):
         self.started = set()
         self.lingering = False
         self.calls = []
-        self.fail_at = None  # (number of the call, "before" or "after", what happens there: a callable)
+        self.fail_at = None  # (number of the call, "before", "within" or "after", what happens there: a callable)
 
     def __getattribute__(self, name):
         found = super().__getattribute__(name)
@@ -65,10 +66,21 @@ class Machine(System):
         self.calls.append(what)
         if self.fail_at is not None and self.fail_at[0] == number:
             _, when, happens = self.fail_at
+            if when == "within":
+                return self._within(act, happens)
             if when == "after":
                 act()
             happens()
         return act()
+
+    @staticmethod
+    def _within(act, happens):
+        """`happens` when what was written beside its place is about to be put there."""
+        rename, os.rename = os.rename, lambda *_: happens()
+        try:
+            return act()
+        finally:
+            os.rename = rename
 
     def run(self, words, given="", seconds=20, environment=None):
         if "dma_setup.keyring_child" in words:
@@ -128,6 +140,17 @@ def plan(recipe, given, place, machine, facts=()):
     answers = given_answers.collect(found, given_answers.Given(values=dict(given)), sources, context)
     candidates = relays.candidates(found, context(answers), None)
     return plans.make(found, place, machine, known, answers, candidates[0] if candidates else None)
+
+
+def cut_off(path, folder):
+    """The journal at `path` of a run that died while it made the file `folder/x`."""
+    begin = {"begin": {"version": 1, "recipe": "gmail", "mode": "user", "root": "", "at": 0}}
+    entry = {"kind": "file", "link": "", "mode": "0600", "uid": -1, "gid": -1}
+    record = {
+        "kind": "path", "path": f"{folder}/x", "root": "", "before": None, "after": entry, "after_digest": "sha256:0",
+        "subject": "x", "says": "", "hides": "", "parents": [], "drains": False, "queue": False,
+    }  # fmt: skip
+    path.write_text(json.dumps(begin) + "\n" + json.dumps({"change": 0, "record": record}) + "\n")
 
 
 def tree(folder, without=(".local/state/dma-setup",)):

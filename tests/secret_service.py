@@ -126,6 +126,17 @@ class SecretService:
             self.daemon = None
             self._until(lambda: not self._owner(), "the bus still knows an ended gnome-keyring-daemon")
 
+    def as_of_a_login(self, *words):
+        """The words of a command that finds this bus at /run/user/UID/bus, as after a login: setup wants it there, for
+        timers and cron find no other. In a mount namespace of its own."""
+        uid = os.getuid()
+        script = 'mkdir -p /run/user && mount -t tmpfs tmpfs /run/user && mkdir "$0" && ln -s "$1" "$0/bus" && shift && exec "$@"'
+        for unshare in (["unshare", "-m"], ["unshare", "-rm"]):
+            if subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode == 0:
+                back = ["unshare", "-U", f"--map-user={uid}", f"--map-group={uid}"] if uid else []
+                return [*unshare, "sh", "-c", script, f"/run/user/{uid}", f"{self.runtime}/bus", *back, *words]
+        return pytest.skip("needs a mount namespace: run as root, or allow unprivileged user namespaces")
+
     def store(self, service, user, secret):
         """As keyring's own backend stores it: attributes `service` and `username`."""
         words = ["secret-tool", "store", "--label=test", "service", service, "username", user]

@@ -53,7 +53,7 @@ class Change:
 
     subject: the file or thing; `says`: a few words on what it will be; `sign`: + new, ~ different, - gone, = right already.
     optional: a failure is a warning and the others go on. drains: needed to empty the queue, so undo keeps it while
-    mail waits.
+    mail waits. last: made when all others are made and proved, for what takes away an old copy of the password.
     """
 
     kind = ""
@@ -61,6 +61,7 @@ class Change:
     says: str
     optional: bool = False
     drains: bool = False
+    last: bool = False
 
     @property
     def sign(self) -> str:

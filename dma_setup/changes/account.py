@@ -18,6 +18,7 @@ from typing import Any
 
 from dma_setup.changes import FAILED, KEPT, NOTHING, RESTORED, Change, Keeper, NotApplied, TakenBack, reader
 from dma_setup.errors import SetupError
+from dma_setup.image import inside
 from dma_setup.system import DIRECTORY, FILE, System
 
 LOCK = "/etc/.pwd.lock"
@@ -57,18 +58,19 @@ class AccountChange(Change):
         done: list[str] = []
         try:
             with _locked(self.root):
+                system.sweep(inside(self.root, "/etc"))
                 self._check(system)
                 for path, line in self._lines().items():
-                    if _add(system, self.root + path, line, must=path in ("/etc/passwd", "/etc/group")):
+                    if _add(system, inside(self.root, path), line, must=path in ("/etc/passwd", "/etc/group")):
                         done.append(path)
         except (OSError, SetupError) as error:
             for path in reversed(done):
-                _drop(system, self.root + path, self._lines()[path])
+                _drop(system, inside(self.root, path), self._lines()[path])
             raise NotApplied(f"{self.subject}: {error}") from error
 
     def _check(self, system: System) -> None:
         """Nobody took the name or the numbers since the plan was made."""
-        users, groups = (_text(system, self.root + path) for path in ("/etc/passwd", "/etc/group"))
+        users, groups = (_text(system, inside(self.root, path)) for path in ("/etc/passwd", "/etc/group"))
         if find(users, self.name) or find(groups, self.name):
             raise SetupError(f"{self.name} is there meanwhile; run dma-setup again")
         if self.uid in numbers(users) or self.gid in numbers(groups):
@@ -76,12 +78,13 @@ class AccountChange(Change):
 
     def take_back(self, system: System) -> TakenBack:
         for folder in self.owns:
-            if self._has_something_in(system, self.root + folder):
+            if self._has_something_in(system, inside(self.root, folder)):
                 return TakenBack(KEPT, f"the account {self.name} is kept: it has files in {folder}")
         try:
             with _locked(self.root):
-                gone = [_drop(system, self.root + path, line) for path, line in reversed(self._lines().items())]
-            left = [path for path in self._lines() if find(_text(system, self.root + path), self.name)]
+                system.sweep(inside(self.root, "/etc"))
+                gone = [_drop(system, inside(self.root, path), line) for path, line in reversed(self._lines().items())]
+            left = [path for path in self._lines() if find(_text(system, inside(self.root, path)), self.name)]
         except (OSError, SetupError) as error:
             return TakenBack(FAILED, f"{self.subject}: {error}")
         if left:
@@ -148,7 +151,7 @@ def _drop(system: System, path: str, line: str) -> bool:
 @contextmanager
 def _locked(root: str) -> Iterator[None]:
     """lckpwdf(3): a write lock on /etc/.pwd.lock. Its file goes again if we made it."""
-    path = root + LOCK
+    path = inside(root, LOCK)
     made = not os.path.exists(path)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:

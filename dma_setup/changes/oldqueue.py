@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dma_setup.changes import FAILED, NOTHING, RESTORED, Change, Keeper, NotApplied, TakenBack, reader
+from dma_setup.image import inside
 from dma_setup.system import System
 
 
@@ -30,17 +31,17 @@ class OldQueueChange(Change):
 
     def apply(self, system: System) -> None:
         try:
-            for name in pairs(system, self.root + self.path):
-                _give(f"{self.root}{self.path}/{name}", self.gid, 0o040)
+            for name in pairs(system, inside(self.root, self.path)):
+                _give(f"{inside(self.root, self.path)}/{name}", self.gid, 0o040)
         except OSError as error:
             raise NotApplied(f"{error.filename or self.path}: {error.strerror}") from error
 
     def take_back(self, system: System) -> TakenBack:
-        there = pairs(system, self.root + self.path)
+        there = pairs(system, inside(self.root, self.path))
         left = [one for one in self.before if one[0] in there]
         try:
             for name, gid, mode in left:
-                _give(f"{self.root}{self.path}/{name}", gid, mode, exactly=True)
+                _give(f"{inside(self.root, self.path)}/{name}", gid, mode, exactly=True)
         except OSError as error:
             return TakenBack(FAILED, f"{error.filename or self.path}: {error.strerror}")
         return TakenBack(RESTORED, self.subject) if left else TakenBack(NOTHING)

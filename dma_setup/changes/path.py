@@ -16,6 +16,7 @@ from typing import Any
 from dma_runtime import authconf
 from dma_setup.changes import CHANGED, FAILED, KEPT, NOTHING, RESTORED, Change, Keeper, NotApplied, TakenBack, digest, reader
 from dma_setup.errors import SetupError
+from dma_setup.image import inside
 from dma_setup.system import DIRECTORY, FILE, LINK, Entry, System
 
 HIDE_NOTHING = ""
@@ -40,13 +41,15 @@ class PathChange(Change):
     drains: bool = False
     queue: bool = False  # a directory that may hold mail
     foreign: bool = False  # what is replaced is not ours
+    overwrites: tuple[str, ...] = ()  # lines of somebody else's that go or come back, as in a diff
+    last: bool = False
     after_digest: str = ""  # set on changes read from a journal, where `after.content` is not kept
 
     kind = "path"
 
     @property
     def at(self) -> str:
-        return self.root + self.path
+        return inside(self.root, self.path)
 
     @property
     def sign(self) -> str:
@@ -58,7 +61,7 @@ class PathChange(Change):
 
     @property
     def replaces(self) -> bool:
-        return self.foreign and self.sign in "~-"
+        return (self.foreign or bool(self.overwrites)) and self.sign in "~-"
 
     def diff(self) -> str:
         ends = (self.before, self.after)
@@ -73,9 +76,10 @@ class PathChange(Change):
         if (now is None) != (self.before is None) or (now is not None and not now.same(self.before)):
             raise NotApplied(f"{self.path} was changed by somebody else meanwhile; run dma-setup again")
         try:
+            system.sweep(os.path.dirname(self.at))
             for parent in self.parents:
-                if system.look(self.root + parent) is None:
-                    system.make_directory(self.root + parent, self.parent_mode)
+                if system.look(inside(self.root, parent)) is None:
+                    system.make_directory(inside(self.root, parent), self.parent_mode)
             self._put(system, self.after, now)
         except OSError as error:
             raise NotApplied(f"{self.path}: {error.strerror}") from error
@@ -99,12 +103,13 @@ class PathChange(Change):
 
     def take_back(self, system: System) -> TakenBack:
         try:
+            system.sweep(os.path.dirname(self.at))
             taken = self._take_back(system)
         except (OSError, SetupError) as error:
             return TakenBack(FAILED, f"{self.path}: {error}")
         for parent in reversed(self.parents):
             try:
-                system.remove_directory(self.root + parent)
+                system.remove_directory(inside(self.root, parent))
             except FileNotFoundError:
                 continue  # never made; one above it may have been
             except OSError:
@@ -177,7 +182,11 @@ class PathChange(Change):
         }
 
     def facts(self) -> dict[str, Any]:
-        return {**super().facts(), "path": self.path, "diff": self.diff()}
+        return {**super().facts(), "path": self.path, "diff": self.diff(), "overwrites": list(self.overwrites)}
+
+    def compared(self, content: bytes) -> list[str]:
+        """The lines of such a file as they may be shown."""
+        return _lines(Entry(FILE, content), self.hides)
 
 
 @reader("path")

@@ -28,6 +28,7 @@ class SecretChange(Change):
     drains: bool = True
     after_digest: str = ""
     kept_as: str = ""  # the service under which the old entry is kept
+    last: bool = False
 
     kind = "secret"
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from dma_setup.changes import CHANGED, FAILED, NOTHING, RESTORED, Change, Keeper, NotApplied, TakenBack, reader
 from dma_setup.errors import SetupError
+from dma_setup.image import inside
 from dma_setup.system import FILE, Entry, System
 
 COMPILED = "__pycache__"
@@ -42,7 +43,7 @@ class TreeChange(Change):
 
     @property
     def at(self) -> str:
-        return self.root + self.path
+        return inside(self.root, self.path)
 
     @property
     def _part(self) -> str:
@@ -54,8 +55,8 @@ class TreeChange(Change):
             if os.path.lexists(self.at):
                 raise SetupError("is there meanwhile; run dma-setup again")
             for parent in self.parents:
-                if system.look(self.root + parent) is None:
-                    system.make_directory(self.root + parent, 0o755)
+                if system.look(inside(self.root, parent)) is None:
+                    system.make_directory(inside(self.root, parent), 0o755)
             if os.path.lexists(self._part):
                 shutil.rmtree(self._part)
             system.make_directory(self._part, 0o755)
@@ -97,7 +98,7 @@ class TreeChange(Change):
                 shutil.rmtree(path)
         for parent in reversed(self.parents):
             try:
-                system.remove_directory(self.root + parent)
+                system.remove_directory(inside(self.root, parent))
             except FileNotFoundError:
                 continue
             except OSError:

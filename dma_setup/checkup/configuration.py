@@ -31,7 +31,7 @@ def root(patient: Patient) -> Iterator[Diagnosis]:
     """Whether somebody reads root's mail: reports of cron and of failing disks go there."""
     config, place = patient.config, patient.place
     path = config.ALIASES
-    entry = patient.system.look(place.at(path))
+    entry = patient.system.look(place.at(path, follow=True))
     target = alias.target(entry.content.decode("utf-8", "surrogateescape"), "root") if entry is not None else ""
     if target:
         yield Diagnosis("root", OK, f"root's mail goes to {target}")
@@ -51,7 +51,7 @@ def root(patient: Patient) -> Iterator[Diagnosis]:
 
 def mailname(patient: Patient) -> Iterator[Diagnosis]:
     """A mail name that is no name elsewhere: senders without a domain of their own get it."""
-    entry = patient.system.look(patient.place.at("/etc/mailname"))
+    entry = patient.system.look(patient.place.at("/etc/mailname", follow=True))
     name = entry.content.decode("utf-8", "replace").strip() if entry is not None else ""
     if patient.config.MAILNAME is None and name.partition(".")[0] == "localhost":
         yield Diagnosis(

@@ -11,7 +11,8 @@ from dma_runtime import authconf
 from dma_runtime.system.trust import distrust
 from dma_setup.checkup.finding import FAIL, OK, WARN, Diagnosis, Patient
 from dma_setup.facts.mailers import mailer_name
-from dma_setup.system import DIRECTORY, FILE, LINK, Entry
+from dma_setup.reader import of_launcher
+from dma_setup.system import DIRECTORY, FILE, LINK
 from dma_setup.verbs.mailer import KNOWN
 
 
@@ -33,7 +34,7 @@ def permissions(patient: Patient) -> Iterator[Diagnosis]:
     inside = [f"{folder}/{name}" for name in patient.system.listing(place.at(folder))]
     wanted += [(path, private, "others can reach the password", "go-rwx") for path in (folder, *inside)]
     for path, forbidden, says, mend in wanted:
-        entry = patient.system.look(place.at(path))
+        entry = patient.system.look(place.at(path, follow=True))
         if entry is None or entry.kind not in (FILE, DIRECTORY) or not entry.mode & forbidden:
             continue
         bad = True
@@ -65,9 +66,9 @@ def launcher(patient: Patient) -> Iterator[Diagnosis]:
             "program", FAIL, "the program that sends mail is missing", f"there is no {place.shown(place.launcher)}", again
         )
         return
-    python, library = _of(entry)
+    python, library = of_launcher(entry.content)
     for path, what in ((python, "interpreter"), (os.path.join(library, "dma_runtime/__init__.py"), "library")):
-        if not os.path.exists(place.at(path)):
+        if not os.path.exists(place.at(path, follow=True)):
             yield Diagnosis("program", FAIL, f"the {what} of the program that sends mail is gone", f"there is no {path}", again)
             return
         if not place.is_user and place.is_live and (why := distrust(path, 0)):
@@ -76,21 +77,13 @@ def launcher(patient: Patient) -> Iterator[Diagnosis]:
     yield Diagnosis("program", OK, "the program is there, with its interpreter and library")
 
 
-def _of(entry: Entry) -> tuple[str, str]:
-    """(interpreter, library) of a launcher."""
-    text = entry.content.decode("utf-8", "replace")
-    python = text.partition("\n")[0].removeprefix("#!").split(" ")[0]
-    inserted = text.partition("sys.path.insert(0, ")[2].partition(")\n")[0]
-    return python, inserted.strip('"')
-
-
 def in_the_way(patient: Patient) -> Iterator[Diagnosis]:
     """Whether the `sendmail` that programs find is ours, and no other mail service sits beside it."""
     place = patient.place
     link = place.links["sendmail"]
     entry = patient.system.look(place.at(link))
-    real = os.path.realpath(place.at(link))
-    if entry is None or entry.kind != LINK or real != os.path.realpath(place.at(place.launcher)):
+    real = place.at(link, follow=True)
+    if entry is None or entry.kind != LINK or real != place.at(place.launcher, follow=True):
         seen = f"there is no {place.shown(link)}" if entry is None else f"{place.shown(link)} leads to {real}"
         yield Diagnosis(
             "mailer", FAIL, "programs that call sendmail do not reach dma", seen, f"run the recipe again: {patient.setup('RECIPE')}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from dma_setup import journal
+from dma_setup import journal, undo
 from dma_setup.checkup.finding import FAIL, WARN, Diagnosis, Patient
 
 
@@ -15,6 +15,7 @@ def check(patient: Patient) -> Iterator[Diagnosis]:
         for path in past.secret_files():
             text = "an old file that holds a password is kept for undo"
             yield Diagnosis("journal", WARN, text, path, f"{patient.sudo}rm {shlex.quote(path)}")
-    if found and not found[0].ended and not found[0].closed:
-        text = "an earlier run of dma-setup was cut off half way"
-        yield Diagnosis("journal", FAIL, text, found[0].folder, patient.setup("undo"))
+    for past in undo.find(patient.place, patient.system)[:1]:
+        if past.was_cut_off:
+            text = "an earlier run of dma-setup was cut off half way"
+            yield Diagnosis("journal", FAIL, text, past.folder, patient.setup("undo"))

@@ -41,7 +41,7 @@ def _password(patient: Patient, relay: Relay) -> tuple[Secret | None, Diagnosis 
         text = f"there is no login for {relay.host}, though port {relay.port} is for those who sign in"
         return None, Diagnosis("password", WARN, text, f"{path} has no line for it", f"{patient.sudo}${{EDITOR:-vi}} {path}")
     try:
-        found = password.check(patient.present, patient.place)
+        found = password.check(patient.present, patient.place, patient.system)
     except SetupError as problem:
         evidence = " ".join(line for line in problem.details if line)
         text = f"the password of {login.user} cannot be read: {problem.text}"

@@ -38,6 +38,8 @@ def register(verbs: Any) -> None:
             verb.add_argument("--no-verify", action="store_false", dest="verify", help="do not sign in at the relay")
         if name == "set":
             verb.add_argument("--keyring", choices=(*NAMES, IN_FILE), help="keep it there from now on")
+        verb.add_argument("--json", action="store_true", help="the result as JSON on standard output")
+        verb.add_argument("--yes", action="store_true", help="nothing is asked but the password; for who types it out of habit")
         modes.options(verb)
         verb.set_defaults(run=_door(run, f"secret {name}"))
 
@@ -55,11 +57,25 @@ class Here:
 
 def _door(run: Callable[[Here], int], words: str) -> Callable[[argparse.Namespace], int]:
     def door(options: argparse.Namespace) -> int:
-        place = modes.place(options, words)
-        system = System()
-        return run(Here(options, place, system, present.read(place, system), Report(sys.stdout, sys.stderr)))
+        report = Report(sys.stdout, sys.stderr, as_json=options.json)
+        try:
+            place = modes.place(options, words)
+            system = System()
+            here = Here(options, place, system, present.read(place, system), report)
+            report.document["secret"] = {"action": words.rpartition(" ")[2], **_facts(here.found)}
+            return report.finish(run(here))
+        except SetupError as error:
+            report.error(error)
+            return report.finish(error.status)
 
     return door
+
+
+def _facts(found: Present) -> dict[str, Any]:
+    """Whose password it is and where it is kept, for --json; `signed_in` is added by who tries it."""
+    login = found.login
+    where = {"reference": repr(login.reference), "keyring": found.keyring} if login is not None else {}
+    return {"host": login.host if login else "", "login": login.user if login else "", **where, "signed_in": None}
 
 
 def _set(here: Here) -> int:
@@ -93,7 +109,7 @@ def _rotate(here: Here) -> int:
     found = here.found
     password.signed_on(found)
     try:
-        old: Secret | None = password.check(found, here.place)
+        old: Secret | None = password.check(found, here.place, here.system)
     except SetupError as problem:
         here.report.warn(f"the password in use cannot be read: {problem.text}")
         old = None
@@ -124,6 +140,7 @@ def _try(found: Present, secret: Secret, report: Report) -> None:
     """Sign in with what is configured and `secret`. Raises SetupError."""
     relay = password.signed_on(found)
     tried = verify.sign_in(found.config, relay, secret)
+    report.document["secret"]["signed_in"] = tried.refusal is None
     if tried.refusal is None:
         report.ok(f"signed in at {relay.host}:{relay.port} as {relay.login}")
         return
@@ -135,7 +152,7 @@ def _try(found: Present, secret: Secret, report: Report) -> None:
 
 def _check(here: Here) -> int:
     found, report = here.found, here.report
-    secret = password.check(found, here.place)
+    secret = password.check(found, here.place, here.system)
     assert found.login is not None
     report.ok(f"the password of {found.login.user} at {found.login.host} can be read ({found.login.reference!r})")
     if here.options.verify:

@@ -47,7 +47,7 @@ def probe(place: Place, system: System) -> Found:
 def _os(place: Place) -> str:
     for path in ("/etc/os-release", "/usr/lib/os-release"):
         try:
-            with open(place.at(path), encoding="utf-8") as file:
+            with open(place.at(path, follow=True), encoding="utf-8") as file:
                 fields = dict(line.rstrip("\n").split("=", 1) for line in file if "=" in line)
         except OSError:
             continue
@@ -72,10 +72,10 @@ def _git_email(system: System) -> str:
 def _aliases(place: Place, system: System, found: Found) -> None:
     """The aliases in force: those dma.conf names, else the system's."""
     path = "/etc/aliases"
-    conf = system.look(place.at(place.dma_conf))
+    conf = system.look(place.at(place.dma_conf, follow=True))
     if conf is not None:
         path = config.parse(conf.content.decode("utf-8", "surrogateescape"), place.dma_conf).ALIASES
-    entry = system.look(place.at(path))
+    entry = system.look(place.at(path, follow=True))
     text = entry.content.decode("utf-8", "surrogateescape") if entry is not None else ""
     found.values["aliases_path"] = path
     found.values["root_alias"] = alias.target(text, "root")

@@ -17,7 +17,7 @@ def now(place: Place, system: System) -> Found:
     """Where auth.conf says the password of the present relay is: a value of the question `keyring`, "" when nowhere."""
     found = Found()
     found.values["keyring_now"] = found.values["relay_now"] = ""
-    conf, auth = system.look(place.at(place.dma_conf)), system.look(place.at(place.auth_conf))
+    conf, auth = (system.look(place.at(path, follow=True)) for path in (place.dma_conf, place.auth_conf))
     if conf is None:
         return found
     settings = config.parse(conf.content.decode("utf-8", "surrogateescape"), place.dma_conf)
@@ -61,8 +61,10 @@ def probe(place: Place, system: System) -> Found:
         return found
     if not place.is_user:
         return _machine(found)
-    bus = os.environ.get("DBUS_SESSION_BUS_ADDRESS") or os.path.exists(f"/run/user/{place.uid}/bus")
+    bus = os.path.exists(f"/run/user/{place.uid}/bus")  # where delivery looks for it, whoever starts it
     why = "there is no desktop session here"
+    if not bus and os.environ.get("DBUS_SESSION_BUS_ADDRESS"):
+        why = "this session's can be reached from this session alone, not by timers and cron"
     if bus:
         try:
             Stores(system).prove("secret-service")

@@ -19,7 +19,7 @@ def plan(step: dict[str, Any], view: View) -> list[Change]:
     text = merge(old, name, to) if old is not None else f"# Who gets mail for a name without a domain.\n{name}: {to}\n"
     found = view.entry(path)
     mode = found.mode if found is not None else 0o600 if view.place.is_user else 0o644
-    return [view.path_change(path, views.file(text, mode), f"{name}: {to}", foreign=not view.place.is_user)]
+    return [view.path_change(path, views.file(text, mode), f"{name}: {to}")]
 
 
 def target(text: str, name: str) -> str:

@@ -69,6 +69,7 @@ def _in_keyring(view: View, keyring: str, host: str, user: str, secret: Secret |
         subject=f"{keyring} {entry}",
         says=f"password for {user} (***)" if secret is not None else f"old copy of the password for {user}",
         kept_as=f"dma-setup:before:{host}:{token_hex(4)}" if before is not None else "",
+        last=secret is None,
     )
 
 
@@ -77,7 +78,8 @@ def _leftovers(view: View, keyring: str, host: str, user: str) -> list[Change]:
     found: list[Change] = []
     path = file_path(view.place, host, user)
     if keyring != IN_FILE and view.entry(path) is not None:
-        found.append(view.path_change(path, None, f"old copy of the password for {user}", hides=HIDE_ALL, drains=True))
+        says = f"old copy of the password for {user}"
+        found.append(view.path_change(path, None, says, hides=HIDE_ALL, drains=True, last=True))
     before = str(view.facts.get("keyring_now", ""))
     if before in NAMES and before != keyring:
         try:

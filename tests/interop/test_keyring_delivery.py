@@ -1,7 +1,8 @@
 """The keyring from end to end, user mode: dma-setup stores, sendmail spools, dmad reads through its child and signs in.
 
 A real gnome-keyring, a real server, the programs as installed. The session bus is the one the programs are started with,
-which holds only for a user who has none of his own at /run/user/UID/bus: that one would be the real keyring.
+which holds only for a user who has none of his own at /run/user/UID/bus: that one would be the real keyring. (To setup it is
+shown there, or it would not use it.)
 """
 
 import json
@@ -57,7 +58,11 @@ class Person:
         return subprocess.run(words, env=self.environment, input=given, capture_output=True, text=True, timeout=60)
 
     def provision(self):
-        return self.run(str(BIN / "dma-setup"), "smarthost", "--user", "--answers", str(self.answers), "--yes", "--no-test")
+        words = ("smarthost", "--user", "--answers", str(self.answers), "--yes", "--no-test")
+        self.environment["PATH"] += ":/usr/bin:/bin"  # for what makes the bus that of a login
+        done = self.run(*self.desktop.as_of_a_login("/usr/bin/env", f"PATH={self.home}/.local/bin", str(BIN / "dma-setup"), *words))
+        self.environment["PATH"] = f"{self.home}/.local/bin"
+        return done
 
     def send(self, subject, *flags):
         done = self.run(f"{self.home}/.local/bin/sendmail", *flags, "bob@example.net", given=f"Subject: {subject}\n\nx\n")

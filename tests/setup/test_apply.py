@@ -143,11 +143,11 @@ def test_a_failure_at_any_call_leaves_nothing(variant, when, happens, tmp_path):
     assert number >= len(made.changes)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", ["before", "within", "after"])
 def test_a_run_that_was_killed_is_taken_back_by_undo(tmp_path, when):
     """The process ends inside each call, with nothing cleaned up: the journal alone must be enough."""
-    number, died = 0, True
-    while died:
+    number, deaths, status = 0, 0, 0
+    while status != 7:
         home = used_home(tmp_path / str(number))
         before = tree(home)
         child = os.fork()
@@ -157,15 +157,42 @@ def test_a_run_that_was_killed_is_taken_back_by_undo(tmp_path, when):
                 made = plan("smarthost", SMARTHOST, home_place(home), machine)
                 machine.fail_at = (number, when, die)
                 apply.journaled(made, home_place(home), "smarthost", machine)
+                if number >= len(machine.calls):
+                    os._exit(7)
             finally:
                 os._exit(0)
-        died = os.waitpid(child, 0)[1] != 0
-        if died:
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if status == 9:
             undone = undo.run(home_place(home), Machine())
             assert undone.left == []
             assert tree(home) == before, f"killed at call {number}"
+            deaths += 1
         number += 1
-    assert number > 10
+    assert deaths > (6 if when == "within" else 10)
+
+
+def test_what_a_killed_run_left_half_written_goes_with_the_next_run(home, machine):
+    """A file beside its place may hold a password: nothing keeps it once somebody has the lock again."""
+    run("gmail", GMAIL, home, machine)
+    left = home / ".config/dma/secrets/.dma-setup.0123456789ab"
+    left.write_text(KEPT)
+    run("gmail", {**GMAIL, "app_password": "z" * 16}, home, machine)
+    assert not left.exists()
+    (home / ".config/dma/.dma-setup.notes").write_text("somebody's own")
+    undo.run(home_place(home), machine)
+    assert (home / ".config/dma/.dma-setup.notes").exists()
+
+
+def test_a_run_that_ended_before_its_first_change_is_none(home, machine):
+    before = tree(home), machine.state()
+    run("gmail", GMAIL, home, machine)
+    for line in ("", '{"begin": {"version": 1, "recipe": "gmail", "mode": "user", "root": "", "at": 0}}\n', '{"beg'):
+        folder = home / f".local/state/dma-setup/9999-01-01T00-00-00.{len(line)}"
+        folder.mkdir()
+        (folder / "journal").write_text(line)
+    undone = undo.run(home_place(home), machine)
+    assert undone.complete
+    assert (tree(home), machine.state()) == before
 
 
 def test_a_keyring_keeps_the_older_passwords_for_undo(tmp_path):
@@ -197,6 +224,34 @@ def test_a_password_that_moves_leaves_no_copy(tmp_path, old, new):
     assert plan("gmail", {**GMAIL, "keyring": new}, home_place(home), machine, {"keyring_now": new}).changes == ()
     assert undo.run(home_place(home), machine).complete
     assert (tree(home), machine.state()) == before
+
+
+@pytest.mark.parametrize(("old", "new"), [("file", "secret-service"), ("secret-service", "file"), ("pass", "secret-service")])
+def test_the_old_copy_goes_only_when_the_new_one_is_proved(tmp_path, old, new):
+    home, machine = tmp_path / "home", Machine()
+    home.mkdir()
+    place = home_place(home)
+    run("gmail", {**GMAIL, "keyring": old}, home, machine)
+    before = tree(home), machine.state()
+
+    def copies():
+        files = [path for path in (home / ".config").rglob("*") if path.is_file() and KEPT.encode() in path.read_bytes()]
+        return len(files) + [value for key, value in machine.keyring.items() if "dma:" in key[0]].count(KEPT)
+
+    seen = []
+
+    def prove():
+        seen.append(copies())
+        raise SetupError("it cannot be read")
+
+    made = plan("gmail", {**GMAIL, "keyring": new}, place, machine, {"keyring_now": old})
+    with pytest.raises(SetupError, match="it cannot be read"):
+        apply.journaled(made, place, "gmail", machine, prove)
+    assert seen == [2], "the old one was still there"
+    assert (tree(home), machine.state()) == before
+    made = plan("gmail", {**GMAIL, "keyring": new}, place, machine, {"keyring_now": old})
+    apply.journaled(made, place, "gmail", machine, lambda: seen.append(copies()))
+    assert (seen, copies()) == ([2, 2], 1)
 
 
 def test_a_password_is_never_deleted_for_want_of_the_older_one(tmp_path):
@@ -304,6 +359,16 @@ def test_two_runs_at_once(home):
         Lock(os.path.join(base, "lock"))
     held.release()
     Lock(os.path.join(base, "lock")).release()
+
+
+def test_a_plan_made_before_another_run_is_not_applied(home, machine):
+    place = home_place(home)
+    early = plan("gmail", {**GMAIL, "keyring": "secret-service"}, place, machine)
+    run("gmail", {**GMAIL, "keyring": "secret-service", "app_password": "z" * 16}, home, machine)
+    before = tree(home), machine.state()
+    with pytest.raises(SetupError, match="another dma-setup changed something meanwhile"):
+        apply.journaled(early, place, "gmail", machine)
+    assert (tree(home), machine.state()) == before
 
 
 def test_a_file_changed_between_plan_and_apply_stops_it(home, machine):

@@ -52,6 +52,25 @@ def test_a_new_password_that_signs_in_replaces_the_old_one(home, server):
     assert kept(home) == PASSWORD
 
 
+def test_as_json_and_with_a_yes_out_of_habit(home, server):
+    checked = json.loads(home.run("secret", "check", "--user", "--json").stdout)
+    path = f"file:{home.path}/.config/dma/secrets/dma.localhost.alice"
+    said = {"action": "check", "host": "localhost", "login": "alice", "reference": path, "keyring": "file", "signed_in": True}
+    assert checked == {"format": 1, "secret": said, "result": {"status": 0}}
+    server.users["alice"] = NEW
+    done = home.run("secret", "set", "--user", "--json", "--yes", given=PASSWORD + "\n")
+    assert done.returncode == 1
+    document = json.loads(done.stdout)
+    assert document["secret"]["signed_in"] is False
+    assert document["error"]["text"].startswith("signing in did not work: 535")
+    done = home.run("secret", "set", "--user", "--json", "--yes", given=NEW + "\n")
+    assert json.loads(done.stdout)["secret"]["signed_in"] is True
+    assert NEW not in done.stdout + done.stderr
+    assert home.run("secret", "remove", "--user", "--yes").returncode == 0
+    gone = json.loads(home.run("secret", "check", "--user", "--json").stdout)
+    assert "cannot be read" in gone["error"]["text"]
+
+
 def test_a_new_password_that_does_not_sign_in_changes_nothing(home, server):
     before = tree(home.path)
     done = home.run("secret", "rotate", "--user", given=NEW + "\n")

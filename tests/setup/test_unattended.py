@@ -242,7 +242,7 @@ def test_one_json_document(home, server):
     done = home.run("smarthost", "--user", "--answers", home.answers(relay(server)), "--yes", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert set(found) == {"facts", "plan", "proof", "result"}
+    assert set(found) == {"format", "facts", "plan", "proof", "result"}
     assert found["result"]["status"] == 0
     assert found["result"]["changes"] == len(found["plan"]["changes"]) == 12
     assert found["proof"]["reply"].startswith("250 2.0.0 Ok")

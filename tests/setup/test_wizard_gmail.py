@@ -11,7 +11,7 @@ import sys
 import golden_screen
 import pytest
 import secret_service
-from provisioning import tree
+from provisioning import cut_off, tree
 from virtual_terminal import VirtualTerminal
 
 PROGRAM = str(pathlib.Path(sys.executable).parent / "dma-setup")
@@ -46,7 +46,7 @@ class Wizard:
         self.home.mkdir(exist_ok=True)
         self.result = folder / "result"
 
-    def start(self, *words, refusals=(), ports=None, environment=(), program=("gmail", "--user")):
+    def start(self, *words, refusals=(), ports=None, environment=(), program=("gmail", "--user"), bus=""):
         options = {
             "users": {ADDRESS: PASSWORD},
             "refusals": list(refusals),
@@ -55,6 +55,7 @@ class Wizard:
             "result": str(self.result),
             "user": os.getuid(),
             "path": f"{self.home}/.local/bin",
+            "bus": bus,
         }
         command = [*unshare(), sys.executable, ROOM, json.dumps(options), "--", PROGRAM, *program, *words]
         return VirtualTerminal(command, {"HOME": str(self.home), "PATH": "/usr/bin:/bin", **dict(environment)}, self.folder)
@@ -108,13 +109,42 @@ def test_three_questions_with_a_keyring(tmp_path):
     with secret_service.SecretService(tmp_path) as desktop:
         desktop.start(unlock="login password")
         wizard = Wizard(tmp_path)
-        terminal = questions(wizard.start(environment={"DBUS_SESSION_BUS_ADDRESS": desktop.address}))
+        terminal = questions(wizard.start(bus=f"{desktop.runtime}/bus"))
         terminal.wait("root's mail?").type("").wait("Apply?").type("").wait("elsewhere)")
         assert terminal.end() == 0
         golden_screen.same("wizard-keyring", wizard.screen(terminal))
         assert wizard.saw()["messages"] == [[ADDRESS, [ADDRESS], ADDRESS]]
         holders = [path for path in wizard.home.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
         assert holders == []
+        secret_service.end_all(wizard.home, except_for=desktop.pids)
+
+
+def test_a_keyring_that_timers_cannot_reach_is_not_used(tmp_path):
+    """Its bus is known to this session's environment alone: what cron starts would not find the password there."""
+    secret_service.needed()
+    if os.path.exists(f"/run/user/{os.getuid()}/bus"):
+        pytest.skip("needs a user without a session bus of their own: run the tests in a container or as a system user")
+    with secret_service.SecretService(tmp_path) as desktop:
+        desktop.start(unlock="login password")
+        session = {"DBUS_SESSION_BUS_ADDRESS": desktop.address}
+        wizard = Wizard(tmp_path)
+        terminal = wizard.start(environment=session).wait("Gmail address")
+        said = " ".join(terminal.text.split())
+        assert "this session's can be reached from this session alone, not by timers and cron" in said
+        terminal.interrupt()
+        assert terminal.end() == 130
+        but = (".local/state/dma-setup", ".local/share/keyrings")
+        before = tree(wizard.home, but)
+        answers = tmp_path / "answers.yml"
+        answers.write_text("address: alice@gmail.com\napp_password: {env: PW}\nkeyring: secret-service\n")
+        forced = wizard.start("--answers", str(answers), "--yes", environment={**session, "PW": PASSWORD})
+        assert forced.end() == 1
+        said = " ".join(forced.text.split())
+        assert "cannot be read: keyring secret-service" in said
+        assert "changes made before were taken back" in said
+        assert tree(wizard.home, but) == before
+        look = ["secret-tool", "lookup", "service", "dma:smtp.gmail.com", "username", ADDRESS]
+        assert subprocess.run(look, env=desktop.environment(), capture_output=True).returncode == 1, "nor in the keyring"
         secret_service.end_all(wizard.home, except_for=desktop.pids)
 
 
@@ -212,7 +242,7 @@ def test_an_address_that_is_not_googles(wizard):
 def test_a_run_that_was_cut_off_is_mentioned(wizard):
     journal = wizard.home / ".local/state/dma-setup/2026-01-01T00-00-00/journal"
     journal.parent.mkdir(parents=True)
-    journal.write_text('{"begin": {"version": 1, "recipe": "gmail", "mode": "user", "root": "", "at": 0}}\n')
+    cut_off(journal, wizard.home)
     terminal = rest(questions(wizard.start())).wait("an earlier run was cut off").wait("Apply?").interrupt()
     assert terminal.end() == 130
 
