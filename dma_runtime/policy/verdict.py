@@ -7,8 +7,8 @@ The rules are those of docs/architecture.md ("Meaning of failures"):
   is final at once. What speaks of the message (too large, its kind not possible) is a verdict on the message in both
   cases.
 - 5yz to RCPT is a verdict on the recipient, to DATA or the end of the message on the message.
-- Texts marked as quota or account (enhanced status 5.4.5 by default, more by recipe) pace the relay and bounce
-  nothing, wherever they come.
+- Texts marked as quota or account (enhanced status 5.4.5 by default, more by QUOTA, which recipes set) pace the relay
+  and bounce nothing, wherever they come.
 - A demand for a login (530, 538) is a state of the relay wherever it comes, and 421 is the relay closing (RFC 5321
   3.8).
 - 4yz defers what the same 5yz would have refused.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 SESSION_STAGES = ("connect", "EHLO", "STARTTLS", "AUTH")
 
-# Enhanced codes and words that say "you have sent enough for now", not "this message is bad".
+# Enhanced codes and words (lower case) that say "you have sent enough for now", not "this message is bad".
 QUOTA = ("5.4.5",)
 
 _ABOUT_MESSAGE = ("5.3.4", "5.6.", "5.2.3")  # too large; content or conversion; larger than the recipient takes
@@ -67,7 +67,7 @@ def judge(
     if stage in SESSION_STAGES:
         hint = _HINTS[stage] if smarthost else _DIRECT_HINT
         return made(DEFERRED, RELAY, final, hint if final else "")
-    if any(mark in status or mark in text for mark in quota):
+    if _is_marked(reply, quota):
         return made(DEFERRED, RELAY, final, _QUOTA_HINT if final else "")
     if code in _NEEDS_LOGIN:
         return made(DEFERRED, RELAY, True, _TLS_HINT if "STARTTLS" in text.upper() else _LOGIN_HINT)
@@ -80,6 +80,17 @@ def judge(
     if not final and (code == 452 or status.startswith(("4.3.", "4.4."))):
         return made(DEFERRED, RELAY)  # the relay is short of something, whoever sends
     return made(FAILED if final else DEFERRED, SENDER)
+
+
+def _is_marked(reply: Reply, quota: tuple[str, ...]) -> bool:
+    """Whether the reply holds one of the marks, in whatever case and however its lines are cut.
+
+    A mark that is a status (5.4.5) must stand as a word of its own: it is part of many an address (195.4.5.1).
+    """
+    status = reply.status
+    words = [word.lower() for line in reply.words for word in line.removeprefix(status).split()]
+    said, spoken = " ".join(words), [status, *(word.strip("()[]<>,:;") for word in words)]
+    return any(mark in spoken if mark.replace(".", "").isdigit() else mark in said for mark in quota)
 
 
 def refusal(stage: str, text: str, *, relay: str = "", hint: str = "") -> Outcome:

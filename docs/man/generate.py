@@ -108,7 +108,7 @@ ARGUMENT = {
     config.wait: "duration",
     config.durations: "first longest", config.size: "size", config.count: "number", config.rate: "rate",
     config.fingerprint: "fingerprint", config.masquerade: "address", config.smarthost: "host", config.words: "text",
-    config.free_space: "size",
+    config.free_space: "size", config.marks: "words",
 }  # fmt: skip
 
 
