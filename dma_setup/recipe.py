@@ -38,6 +38,7 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 from dma_runtime import config
@@ -164,10 +165,10 @@ def every() -> tuple[list[Recipe], list[SetupError]]:
     return found, problems
 
 
-def by_host(host: str) -> Recipe | None:
+def by_host(host: str, known: list[Recipe] | None = None) -> Recipe | None:
     """The recipe whose relay is `host`, whatever its answers; None when there is none (or any host will do)."""
     name = host.lower().rstrip(".")
-    for found in every()[0]:
+    for found in every()[0] if known is None else known:
         if found.relay is None:
             continue
         pattern = re.sub(r"\{\{.*?\}\}", "*", found.relay.host, flags=re.DOTALL)
@@ -187,7 +188,7 @@ def load(path: str) -> Recipe:
     questions, steps, refusals = _questions(data), _steps(data), _refusals(data)
     relay = _relay(data)
     if "pattern" in top:
-        shared = _open(resources.pattern(_text(data, "pattern", required=True)))
+        shared = _shared(resources.pattern(_text(data, "pattern", required=True)))
         _mapping(shared, ("questions", "steps", "refusals"))
         settings = _settings(data, refusals)
         questions, steps = questions + _questions(shared), steps + [_with(step, settings) for step in _steps(shared)]
@@ -214,6 +215,20 @@ def load(path: str) -> Recipe:
         steps=tuple(steps),
         refusals=tuple(refusals),
     )
+
+
+def _shared(path: str) -> Data:
+    """A pattern, read once as long as it stays as it is: nearly every recipe has the same."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return _open(path)  # says why
+    return _read_once(path, (found.st_ino, found.st_size, found.st_mtime_ns))
+
+
+@lru_cache(maxsize=4)
+def _read_once(path: str, _as_it_is: tuple[int, int, int]) -> Data:
+    return _open(path)
 
 
 def _open(path: str) -> Data:

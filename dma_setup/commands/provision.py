@@ -80,7 +80,10 @@ def choose(_options: argparse.Namespace) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         names = ", ".join(resources.recipe_names())
         raise UsageProblem(f"name a recipe: {names}; see dma-setup list")
-    name = ask.choose_recipe([recipe.read(name) for name in resources.recipe_names()])
+    found, problems = recipe.every()
+    for problem in problems:
+        sys.stderr.write(f"dma-setup: {problem.text}\n")
+    name = ask.choose_recipe(sorted(found, key=lambda one: one.name))
     from dma_setup import cli
 
     return cli.main([name])

@@ -16,11 +16,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from fnmatch import fnmatch
 from urllib.parse import quote
 
 from dma_setup import recipe as recipes
-from dma_setup import resources
 from dma_setup.discover import autoconfig
 from dma_setup.discover.candidate import Candidate, is_inside
 from dma_setup.discover.network import Network, NothingThere
@@ -37,8 +35,7 @@ Progress = Callable[[str, list[Candidate], str], None]  # name of the way, what 
 
 def own_recipe(domain: str) -> Recipe | None:
     """The recipe that serves the domain."""
-    every = (recipes.read(name) for name in resources.recipe_names())
-    return next((one for one in every if domain.lower() in one.provider.domains), None)
+    return next((one for one in recipes.every()[0] if one.provider.serves(domain)), None)
 
 
 def search(
@@ -135,12 +132,12 @@ def _exchangers(address: str, domain: str, network: Network) -> list[Candidate]:
     records = sorted((record.preference, str(record.exchange).rstrip(".").lower()) for record in network.records(domain, "MX"))
     if not records:
         raise NothingThere("there are none")
-    for name in resources.recipe_names():
-        one = recipes.read(name)
-        if any(fnmatch(host, pattern) for _, host in records for pattern in one.provider.mx):
+    known = recipes.every()[0]
+    for _, host in records:
+        for one in (one for one in known if one.provider.receives(host)):
             # Where the recipe's relay depends on its own answers, the wizard asks for them.
-            host = one.relay.host if one.relay is not None and "{" not in one.relay.host else one.provider.name
-            return [Candidate(host, "", IMPLICIT, address, "mail exchangers", recipe=name)]
+            relay = one.relay.host if one.relay is not None and "{" not in one.relay.host else one.provider.name
+            return [Candidate(relay, "", IMPLICIT, address, "mail exchangers", recipe=one.name)]
     raise NothingThere(f"{records[0][1]} is nobody's that a recipe knows")
 
 
