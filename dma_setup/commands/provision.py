@@ -36,8 +36,9 @@ def common(parser: argparse.ArgumentParser) -> None:
     modes.options(parser)
 
 
-def run(options: argparse.Namespace) -> int:
-    report = Report(sys.stdout, sys.stderr, as_json=options.json)
+def run(options: argparse.Namespace, report: Report | None = None) -> int:
+    """`report`: where something was said already, as by `auto`."""
+    report = report or Report(sys.stdout, sys.stderr, as_json=options.json)
     try:
         return report.finish(_run(options, report))
     except SetupError as error:
