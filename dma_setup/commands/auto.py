@@ -17,6 +17,7 @@ from dma_setup.discover.candidate import Candidate
 from dma_setup.discover.network import Network
 from dma_setup.discover.search import DEADLINE, domain_of, must_be_confirmed, own_recipe, search
 from dma_setup.errors import SetupError, UsageProblem
+from dma_setup.facts.look import WARN
 from dma_setup.question import Question, Refused
 from dma_setup.report import Report
 
@@ -70,7 +71,7 @@ def decide(address: str, options: argparse.Namespace, report: Report, terminal: 
         if found:
             report.ok(f"{way}: {', '.join(one.says if one.port else one.recipe for one in found[:3])}")
         else:
-            report.warn(f"{way}: {why}")
+            report.mark(WARN, f"{way}: {why}")
 
     found = search(address, network, progress, ispdb=options.ispdb)
     if not found:
