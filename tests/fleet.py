@@ -119,6 +119,8 @@ class Fleet:
             **everywhere,
         }
         self.more_environment = {}
+        self.forks = len(hosts)
+        self.seconds = 110
         self.recap = {}
         self.output = ""
 
@@ -150,11 +152,11 @@ class Fleet:
         command = [str(BIN / "ansible-playbook"), "-i", str(inventory), str(self.folder / "site.yml"), "-vvv"]
         more = {"ANSIBLE_STDOUT_CALLBACK": "record", "ANSIBLE_CALLBACK_PLUGINS": str(self.folder / "plugins")}
         done = subprocess.run(
-            [*command, "-f", str(len(self.hosts)), *words],
+            [*command, "-f", str(self.forks), *words],
             capture_output=True,
             text=True,
             env={**environment(self.folder), **more, **self.more_environment},
-            timeout=110,
+            timeout=self.seconds,
             cwd=self.folder,
         )
         self.output = done.stdout + done.stderr

@@ -502,6 +502,24 @@ def test_ones_own_recipe_comes_first_for_its_domains(own):
     assert search.own_recipe("gmail.com").name == "house"
 
 
+def test_the_example_of_the_page_is_a_recipe(repository, own, tmp_path):
+    page = (repository / "docs/recipes.md").read_text()
+    house = page.partition("```yaml\n")[2].partition("```")[0]
+    own.write_text(house)
+    fits(raw(str(own)), recipe_schema.make())
+    said = {"user": "u", "password": "x", "sender": "u@house.example", "keyring": "file"}
+    made = plan("house", said, home_place(tmp_path), Machine())
+    assert made.config.SMARTHOST.name == "mail.house.example"
+    assert made.config.QUOTA == ("too many messages", "hourly limit")
+    assert made.config.MAXRECIPIENTS == 50
+    assert recipe.read("house").meaning(535, "5.7.8", "no").again == "password"
+    own.write_text(house.replace("domains:", "domain:"))
+    with pytest.raises(FileProblem) as problem:
+        recipe.read("house")
+    shown = page.partition("house.yml:9: ")[2].partition("\n")[0]
+    assert problem.value.text == f"{own}:9: {shown}"
+
+
 def test_where_ones_own_recipes_lie(monkeypatch):
     monkeypatch.setattr(os, "getuid", lambda: 1000)
     monkeypatch.setenv("XDG_CONFIG_HOME", "/somewhere")

@@ -172,6 +172,21 @@ def test_ports_and_tls_match(given, expected):
     assert [(one.port, one.tls) for one in relay.candidates(found, values, None)] == expected
 
 
+@pytest.mark.parametrize(
+    ("answer", "now", "then"),
+    [(None, "", False), (True, "", True), ("no", "REWRITEFROM\n", False), (None, "REWRITEFROM\n", True)],
+)
+def test_every_message_carries_the_sender_only_when_somebody_says_so(tmp_path, answer, now, then):
+    conf = tmp_path / ".config/dma/dma.conf"
+    conf.parent.mkdir(parents=True)
+    conf.write_text(now + "# mine\n")
+    conf.chmod(0o600)
+    given = {**SMARTHOST, "sender": "alice@example.org", **({} if answer is None else {"rewrite_from": answer})}
+    made = plan("smarthost", given, home_place(tmp_path), Machine())
+    assert ("REWRITEFROM" in made.config.values) == then
+    assert made.config.problems == []
+
+
 @pytest.mark.parametrize("tls", ["none", "opportunistic"])
 def test_a_login_is_never_sent_without_tls(tmp_path, tls):
     with pytest.raises(SetupError, match="password is never sent over a connection that may not be encrypted"):
