@@ -194,6 +194,14 @@ def rate(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
+def marks(text: str) -> tuple[str, ...]:
+    """Words separated by `|`, in lower case."""
+    found = tuple(" ".join(part.split()).lower() for part in text.split("|"))
+    if not all(found):
+        raise BadValue("needs words of the relay's answers, several with | between them")
+    return found
+
+
 def fingerprint(text: str) -> str:
     """SHA-256 of the relay's certificate: 64 hexadecimal digits, openssl's colons allowed."""
     digits = text.replace(":", "").lower()
@@ -294,6 +302,7 @@ class Config:
     MAXMESSAGES = key(count, 100, "Most messages over one connection.", NEW)
     MAXRECIPIENTS = key(count, 100, "Most recipients in one transaction.", NEW)
     RATE = key(rate, _NO_RATES, "Pace towards the relay: messages per second, minute, hour or day, such as 30/m 500/d.", NEW)
+    QUOTA = key(marks, _NO_NAMES, "Words in a relay's answers that mean: enough for now; several with | between.", NEW)
     MAXSIZE = key(size, 100 << 20, "Largest message accepted.", NEW)
     MINFREE = key(free_space, (0, 0), "Free space below which no message is accepted: a size or a percentage.", NEW)
     FALLBACK = key(hosts, _NO_HOSTS, "Relays tried when the smarthost is down: host[:port] list.", NEW)

@@ -7,6 +7,7 @@
       name: Google                    as people call it
       domains: [gmail.com]            addresses it serves
       mx: ["*.google.com"]            mail exchangers that show it serves others too
+      hosts: [smtp.googlemail.com]    other names of its relay, by which it is recognised
     relay:                            where mail goes; absent: nothing leaves
       host: "{{ … }}"                 all of these may hold {{ answer }}
       ports: [465, 587]               tried in this order
@@ -21,6 +22,10 @@
     steps: [ {verb: arguments, when: …} ]
     refusals:                         first match wins: all of code, status, text (a regular expression) that are given
       - {status: 5.7.9, says: "That is …", advice: [ … ], again: app_password}
+      - {text: limit exceeded, says: "The limit …", quota: true}
+
+`quota: true` marks what means "enough for now": it goes into dma.conf as QUOTA, and mail refused so waits there instead of
+going back. Such a text is plain words, several with | between them: the runtime knows no regular expressions.
 
 In a pattern `again: password` means the question that the relay's `password` names; nothing where there is none.
 
@@ -33,11 +38,12 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 from dma_runtime import config
 from dma_setup import resources, yamlfile
-from dma_setup.errors import FileProblem
+from dma_setup.errors import FileProblem, SetupError
 from dma_setup.question import TYPES, Default, Question, Shape
 from dma_setup.yamlfile import Data
 
@@ -54,9 +60,9 @@ TOP_KEYS = (
     "steps",
     "refusals",
 )
-PROVIDER_KEYS = ("name", "domains", "mx")
+PROVIDER_KEYS = ("name", "domains", "mx", "hosts")
 RELAY_KEYS = ("host", "ports", "tls", "login", "password", "fingerprint")
-REFUSAL_KEYS = ("code", "status", "text", "says", "advice", "again")
+REFUSAL_KEYS = ("code", "status", "text", "says", "advice", "again", "quota")
 VERBS = (
     *("directory", "settings", "stop", "login", "alias", "secret", "launcher", "link", "wake", "saved"),
     *("account", "library", "mailer", "oldqueue", "service"),  # of system mode
@@ -68,6 +74,15 @@ class Provider:
     name: str = ""
     domains: tuple[str, ...] = ()
     mx: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+    def serves(self, domain: str) -> bool:
+        """Whether the domain is one of its own."""
+        return domain.lower().rstrip(".") in self.domains
+
+    def receives(self, host: str) -> bool:
+        """Whether a mail exchanger is one of its own."""
+        return any(fnmatchcase(host.lower().rstrip("."), pattern) for pattern in self.mx)
 
 
 @dataclass(frozen=True)
@@ -90,6 +105,12 @@ class Refusal:
     code: int = 0
     status: str = ""
     text: str = ""
+    quota: bool = False
+
+    @property
+    def marks(self) -> str:
+        """What QUOTA of dma.conf says for it: words, or a status."""
+        return (self.text or self.status) if self.quota else ""
 
     def fits(self, code: int, status: str, text: str) -> bool:
         return (
@@ -131,14 +152,28 @@ def read(name: str) -> Recipe:
     return load(resources.recipe(name))
 
 
-def by_host(host: str) -> Recipe | None:
+def every() -> tuple[list[Recipe], list[SetupError]]:
+    """All recipes that can be used, one's own first, and what is wrong with those that cannot: a faulty one stops no other."""
+    found: list[Recipe] = []
+    problems: list[SetupError] = resources.distrusted()
+    for name in sorted(resources.recipe_names(), key=lambda name: not resources.is_own(name)):
+        try:
+            found.append(read(name))
+        except SetupError as problem:
+            if problem.text not in (known.text for known in problems):
+                problems.append(problem)
+    return found, problems
+
+
+def by_host(host: str, known: list[Recipe] | None = None) -> Recipe | None:
     """The recipe whose relay is `host`, whatever its answers; None when there is none (or any host will do)."""
-    for name in resources.recipe_names():
-        found = read(name)
+    name = host.lower().rstrip(".")
+    for found in every()[0] if known is None else known:
         if found.relay is None:
             continue
-        pattern = re.sub(r"\{\{.*?\}\}", "*", found.relay.host)
-        if pattern.strip("*.") and fnmatchcase(host.lower(), pattern):
+        pattern = re.sub(r"\{\{.*?\}\}", "*", found.relay.host, flags=re.DOTALL)
+        patterns = [pattern] if pattern.strip("*.") else []
+        if any(fnmatchcase(name, one) for one in (*patterns, *found.provider.hosts)):
             return found
     return None
 
@@ -153,9 +188,10 @@ def load(path: str) -> Recipe:
     questions, steps, refusals = _questions(data), _steps(data), _refusals(data)
     relay = _relay(data)
     if "pattern" in top:
-        shared = _open(resources.pattern(_text(data, "pattern", required=True)))
+        shared = _shared(resources.pattern(_text(data, "pattern", required=True)))
         _mapping(shared, ("questions", "steps", "refusals"))
-        questions, steps = questions + _questions(shared), steps + [_with(step, _settings(data)) for step in _steps(shared)]
+        settings = _settings(data, refusals)
+        questions, steps = questions + _questions(shared), steps + [_with(step, settings) for step in _steps(shared)]
         secret = relay.password if relay is not None else ""
         refusals += [replace(one, again=secret) if one.again == "password" else one for one in _refusals(shared)]
     seen: set[str] = set()
@@ -179,6 +215,20 @@ def load(path: str) -> Recipe:
         steps=tuple(steps),
         refusals=tuple(refusals),
     )
+
+
+def _shared(path: str) -> Data:
+    """A pattern, read once as long as it stays as it is: nearly every recipe has the same."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return _open(path)  # says why
+    return _read_once(path, (found.st_ino, found.st_size, found.st_mtime_ns))
+
+
+@lru_cache(maxsize=4)
+def _read_once(path: str, _as_it_is: tuple[int, int, int]) -> Data:
+    return _open(path)
 
 
 def _open(path: str) -> Data:
@@ -247,7 +297,8 @@ def _provider(data: Data) -> Provider:
     if "provider" not in data.value:
         return Provider()
     _mapping(data, PROVIDER_KEYS, "provider")
-    return Provider(_text(data, "provider", "name"), _texts(data, "provider", "domains"), _texts(data, "provider", "mx"))
+    lists = {name: _texts(data, "provider", name) for name in PROVIDER_KEYS if name != "name"}
+    return Provider(_text(data, "provider", "name"), **lists)
 
 
 def _relay(data: Data) -> RelayTemplate | None:
@@ -264,14 +315,16 @@ def _relay(data: Data) -> RelayTemplate | None:
     )
 
 
-def _settings(data: Data) -> dict[str, Any]:
-    """The keys of dma.conf that a recipe adds to those of its pattern."""
-    if "settings" not in data.value:
-        return {}
-    found = _mapping(data, tuple(config.KEYS), "settings")
+def _settings(data: Data, refusals: list[Refusal]) -> dict[str, Any]:
+    """The keys of dma.conf that a recipe adds to those of its pattern, the texts it marks as quota among them."""
+    found: dict[str, Any] = {}
+    if "settings" in data.value:
+        found.update(_mapping(data, tuple(config.KEYS), "settings"))
     for name, value in found.items():
         if isinstance(value, (dict, list)):
             raise data.problem(f"{name} must be text, a number, true or false", "settings", name)
+    if marks := [refusal.marks for refusal in refusals if refusal.marks]:
+        found.setdefault("QUOTA", " | ".join(marks))
     return found
 
 
@@ -390,6 +443,9 @@ def _steps(data: Data) -> list[Step]:
     return found
 
 
+_PLAIN_WORDS = re.compile(r"[\w ,:;'/-]+(?:\|[\w ,:;'/-]+)*")
+
+
 def _refusals(data: Data) -> list[Refusal]:
     found = []
     for at in range(_items(data, "refusals")):
@@ -401,6 +457,11 @@ def _refusals(data: Data) -> list[Refusal]:
         status = _text(data, *here, "status")
         if status and not re.fullmatch(r"[245]\.[0-9]+\.[0-9]+", status):
             raise data.problem("status must look like 5.7.8", *here, "status")
+        quota, text = _flag(data, False, *here, "quota"), _pattern(data, *here, "text")
+        if quota and not (text or status):
+            raise data.problem("quota: true needs a status or a text", *here)
+        if quota and text and not _PLAIN_WORDS.fullmatch(text):
+            raise data.problem("a text that marks a quota is plain words, several with | between", *here, "text")
         found.append(
             Refusal(
                 says=_text(data, *here, "says", required=True),
@@ -408,7 +469,8 @@ def _refusals(data: Data) -> list[Refusal]:
                 again=_text(data, *here, "again"),
                 code=int(code or 0),
                 status=status,
-                text=_pattern(data, *here, "text"),
+                text=text,
+                quota=quota,
             )
         )
     return found

@@ -62,6 +62,7 @@ def make() -> Schema:
             "code": {"type": "integer", "minimum": 200, "maximum": 599},
             "status": {"type": "string", "pattern": r"^[245]\.[0-9]+\.[0-9]+$"},
             "advice": _TEXTS,
+            "quota": {**_FLAG, "description": "It means \"enough for now\": mail refused so waits. The text is plain words then."},
         },
     )
     relay = _keys(
@@ -76,7 +77,7 @@ def make() -> Schema:
     top = _keys(
         recipe.TOP_KEYS,
         {
-            "provider": _object(_keys(recipe.PROVIDER_KEYS, {"domains": _TEXTS, "mx": _TEXTS})),
+            "provider": _object(_keys(recipe.PROVIDER_KEYS, {name: _TEXTS for name in recipe.PROVIDER_KEYS if name != "name"})),
             "relay": _object(relay, ("host",), "Where mail goes. Absent: nothing leaves, or mail goes straight to its recipients."),
             "limits": {"type": "object", "additionalProperties": _PLAIN, "description": "For people."},
             "settings": _object({name: {**_SETTING, "description": key.says} for name, key in config.KEYS.items()}),

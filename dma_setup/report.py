@@ -81,6 +81,7 @@ class Report:
 
     def warn(self, text: str) -> None:
         self.mark(WARN, text)
+        self.document.setdefault("warnings", []).append(text)
 
     def fail(self, text: str) -> None:
         self.mark(FAIL, text)

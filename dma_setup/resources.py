@@ -44,6 +44,21 @@ def recipe_names() -> list[str]:
     return sorted(names)
 
 
+def is_own(name: str) -> bool:
+    """Whether the recipe comes out of a directory of one's own."""
+    return any(name in _names(folder) for folder in own_directories())
+
+
+def distrusted() -> list[SetupError]:
+    """The recipes of one's own that are not used, each with the reason."""
+    found: list[SetupError] = []
+    for folder in own_directories():
+        for name in sorted(_names(folder)):
+            if why := trust(f"{folder}/{name}.yml"):
+                found.append(UsageProblem(f"{folder}/{name}.yml is not used: {why}"))
+    return found
+
+
 def recipe(name: str) -> str:
     """The path of a recipe's file: one's own before the shipped one. Raises UsageProblem when there is none of that name."""
     for folder in own_directories():

@@ -145,7 +145,8 @@ class Approach:
         policy = tls.decide(
             config, hop.port, will_authenticate=signs_in, smarthost=signs_in or not hop.direct, main=hop.main, wish=wish
         )
-        target = Target(hop.host, hop.port, policy, login, smarthost=not hop.direct, lmtp=hop.lmtp)
+        quota = verdict.QUOTA if hop.direct else verdict.QUOTA + config.QUOTA  # the marks are those of our own relay
+        target = Target(hop.host, hop.port, policy, login, smarthost=not hop.direct, quota=quota, lmtp=hop.lmtp)
         limits = Timeouts(connect=config.CONNECTTIMEOUT, ceiling=config.TIMEOUT)
         try:
             return await Session.open(target, helo=desk.helo, limits=limits, trace=desk.trace)

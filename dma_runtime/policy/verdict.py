@@ -7,8 +7,8 @@ The rules are those of docs/architecture.md ("Meaning of failures"):
   is final at once. What speaks of the message (too large, its kind not possible) is a verdict on the message in both
   cases.
 - 5yz to RCPT is a verdict on the recipient, to DATA or the end of the message on the message.
-- Texts marked as quota or account (enhanced status 5.4.5 by default, more by recipe) pace the relay and bounce
-  nothing, wherever they come.
+- Texts marked as quota or account (enhanced status 5.4.5 by default, more by QUOTA, which recipes set) pace the relay
+  and bounce nothing, wherever they come.
 - A 4yz that asks for a slower pace (too many messages, sign-ins or connections in a short time) is a state of the relay
   that soon passes, wherever it comes: a short pause for all, not a back-off for each (outcome.PACE).
 - A demand for a login (530, 538) is a state of the relay wherever it comes, and 421 is the relay closing (RFC 5321
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SESSION_STAGES = ("connect", "EHLO", "STARTTLS", "AUTH")
 
-# Enhanced codes and words that say "you have sent enough for now", not "this message is bad".
+# Enhanced codes and words (lower case) that say "you have sent enough for now", not "this message is bad".
 QUOTA = ("5.4.5",)
 
 _ABOUT_MESSAGE = ("5.3.4", "5.6.", "5.2.3")  # too large; content or conversion; larger than the recipient takes
@@ -75,14 +75,15 @@ def judge(
         assert stage == "final DATA", stage
         return made(DELIVERED, RECIPIENT)
     final = code >= 500
-    if not final and _asks_for_patience(status, text):
+    marked = _is_marked(reply, quota)
+    if not final and not marked and _asks_for_patience(status, text):
         return made(DEFERRED, PACE, hint=_PACE_HINT)
     if code == 421:
         return made(DEFERRED, RELAY)
     if stage in SESSION_STAGES:
         hint = _HINTS[stage] if smarthost else _DIRECT_HINT
         return made(DEFERRED, RELAY, final, hint if final else "")
-    if any(mark in status or mark in text for mark in quota):
+    if marked:
         return made(DEFERRED, RELAY, final, _QUOTA_HINT if final else "")
     if code in _NEEDS_LOGIN:
         return made(DEFERRED, RELAY, True, _TLS_HINT if "STARTTLS" in text.upper() else _LOGIN_HINT)
@@ -102,6 +103,17 @@ def _asks_for_patience(status: str, text: str) -> bool:
         return False
     said = " ".join(text.lower().split())
     return any(words in said for words in _TOO_FAST) and "mailbox" not in said
+
+
+def _is_marked(reply: Reply, quota: tuple[str, ...]) -> bool:
+    """Whether the reply holds one of the marks, in whatever case and however its lines are cut.
+
+    A mark that is a status (5.4.5) must stand as a word of its own: it is part of many an address (195.4.5.1).
+    """
+    status = reply.status
+    words = [word.lower() for line in reply.words for word in line.removeprefix(status).split()]
+    said, spoken = " ".join(words), [status, *(word.strip("()[]<>,:;") for word in words)]
+    return any(mark in spoken if mark.replace(".", "").isdigit() else mark in said for mark in quota)
 
 
 NO_TLS = "4.7.10"  # RFC 5248's registry: encryption needed

@@ -15,8 +15,9 @@ from dma_setup import recipe as recipes
 from dma_setup.commands import provision
 from dma_setup.discover.candidate import Candidate
 from dma_setup.discover.network import Network
-from dma_setup.discover.search import must_be_confirmed, own_recipe, search
+from dma_setup.discover.search import DEADLINE, domain_of, must_be_confirmed, own_recipe, search
 from dma_setup.errors import SetupError, UsageProblem
+from dma_setup.facts.look import WARN
 from dma_setup.question import Question, Refused
 from dma_setup.report import Report
 
@@ -47,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
     options.recipe = name
     given = {setting.partition("=")[0] for setting in options.settings}
     options.settings = [*(f"{key}={value}" for key, value in settings.items() if key not in given), *options.settings]
-    return provision.run(options)
+    return provision.run(options, report)
 
 
 Decision = tuple[str, dict[str, str]]
@@ -55,30 +56,40 @@ Decision = tuple[str, dict[str, str]]
 
 def decide(address: str, options: argparse.Namespace, report: Report, terminal: bool, network: Network) -> Decision:
     """(recipe, answers) for the address. Raises SetupError."""
-    domain = address.rpartition("@")[2].lower()
+    domain = domain_of(address)
     own = own_recipe(domain)
     if own is not None:
         report.line(f"{domain} is {own.provider.name}'s: dma-setup {own.name}")
+        report.document["discovery"] = {"ways": {}, "recipe": own.name}
         return own.name, _of_recipe(own.name, address)
-    report.title(f"Looking for the servers of {domain}")
+    report.title(f"Looking for the servers of {domain}, {DEADLINE:g} seconds at most")
+    ways: dict[str, Any] = {}
+    report.document["discovery"] = {"ways": ways}
 
     def progress(way: str, found: list[Candidate], why: str) -> None:
+        ways[way] = [_facts(one) for one in found] if found else why
         if found:
             report.ok(f"{way}: {', '.join(one.says if one.port else one.recipe for one in found[:3])}")
         else:
-            report.warn(f"{way}: {why}")
+            report.mark(WARN, f"{way}: {why}")
 
     found = search(address, network, progress, ispdb=options.ispdb)
     if not found:
         details = ["  If you know the server: dma-setup smarthost", "  The recipes there are: dma-setup list"]
         raise SetupError(f"no server was found for {address}; nothing was changed", details=details)
     chosen = found[0]
+    report.document["discovery"]["chosen"] = _facts(chosen)
     why = must_be_confirmed(chosen, address)
     if why and chosen.host.lower() not in (host.lower() for host in options.trust):
         confirm(chosen, why, report, terminal)
     if chosen.recipe:
         return chosen.recipe, _of_recipe(chosen.recipe, address)
     return "smarthost", {"host": chosen.where, "tls": chosen.tls, "login": chosen.login, "sender": address}
+
+
+def _facts(one: Candidate) -> dict[str, Any]:
+    """What the JSON document says of a server."""
+    return {name: value for name, value in vars(one).items() if value and name != "source"} | {"named_by": one.source}
 
 
 def confirm(chosen: Candidate, why: str, report: Report, terminal: bool) -> None:

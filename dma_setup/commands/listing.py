@@ -1,4 +1,7 @@
-"""`dma-setup list`: the recipes, one line each; with `--schema`, what a recipe may hold, as a JSON Schema for editors."""
+"""`dma-setup list`: the recipes, one line each; with `--schema`, what a recipe may hold, as a JSON Schema for editors.
+
+A recipe of one's own that cannot be used is named with the reason on standard error, and makes the exit status 1.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ import json
 import sys
 from typing import Any
 
-from dma_setup import recipe, recipe_schema, resources
+from dma_setup import recipe, recipe_schema
+from dma_setup.errors import DONE, FAILED
 
 
 def register(verbs: Any) -> None:
@@ -22,12 +26,15 @@ def run(options: argparse.Namespace) -> int:
         json.dump(recipe_schema.make(), sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")
         return 0
-    found = [recipe.read(name) for name in resources.recipe_names()]
+    found, problems = recipe.every()
+    found.sort(key=lambda one: one.name)
     if options.json:
         json.dump([{"recipe": one.name, "summary": one.summary} for one in found], sys.stdout, indent=2, ensure_ascii=False)
         sys.stdout.write("\n")
-        return 0
-    width = max(len(one.name) for one in found)
-    for one in found:
-        sys.stdout.write(f"{one.name:<{width}}  {one.summary}\n")
-    return 0
+    else:
+        width = max(len(one.name) for one in found)
+        for one in found:
+            sys.stdout.write(f"{one.name:<{width}}  {one.summary}\n")
+    for problem in problems:
+        sys.stderr.write(f"dma-setup: {problem.text}\n")
+    return FAILED if problems else DONE

@@ -36,8 +36,9 @@ def common(parser: argparse.ArgumentParser) -> None:
     modes.options(parser)
 
 
-def run(options: argparse.Namespace) -> int:
-    report = Report(sys.stdout, sys.stderr, as_json=options.json)
+def run(options: argparse.Namespace, report: Report | None = None) -> int:
+    """`report`: where something was said already, as by `auto`."""
+    report = report or Report(sys.stdout, sys.stderr, as_json=options.json)
     try:
         return report.finish(_run(options, report))
     except SetupError as error:
@@ -80,7 +81,10 @@ def choose(_options: argparse.Namespace) -> int:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         names = ", ".join(resources.recipe_names())
         raise UsageProblem(f"name a recipe: {names}; see dma-setup list")
-    name = ask.choose_recipe([recipe.read(name) for name in resources.recipe_names()])
+    found, problems = recipe.every()
+    for problem in problems:
+        sys.stderr.write(f"dma-setup: {problem.text}\n")
+    name = ask.choose_recipe(sorted(found, key=lambda one: one.name))
     from dma_setup import cli
 
     return cli.main([name])

@@ -49,7 +49,7 @@ def _comment(question: Question) -> list[str]:
         if default.says and "saved." not in default.value and "guided" not in default.value
     ]
     if sources:
-        lines.append(f"Default: {', else '.join(sources)}.")
+        lines.append(f"Default: {', else '.join(dict.fromkeys(sources))}.")
     return [f"# {line}" for line in lines]
 
 

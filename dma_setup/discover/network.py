@@ -85,7 +85,7 @@ class Network:
     # ------------------------------------------------------------ TLS
 
     def speaks(self, host: str, port: int, *, implicit: bool) -> bool:
-        """Whether a mail server with a valid certificate for `host` takes submissions there."""
+        """Whether a mail server with a valid certificate for `host` takes submissions there: it offers to sign in (AUTH)."""
         try:
             plain = self.dial(host, port)
         except OSError:
@@ -99,7 +99,7 @@ class Network:
             if not implicit:
                 session._host = host  # type: ignore[attr-defined]  # what starttls() verifies the certificate by
                 session.starttls(context=self.context)
-            return session.ehlo()[0] == 250
+            return session.ehlo()[0] == 250 and session.has_extn("auth")
         except (OSError, smtplib.SMTPException, ValueError):
             return False
         finally:

@@ -113,7 +113,7 @@ ARGUMENT = {
     config.wait: "duration",
     config.durations: "first longest", config.size: "size", config.count: "number", config.rate: "rate",
     config.fingerprint: "fingerprint", config.masquerade: "address", config.smarthost: "host", config.words: "text",
-    config.free_space: "size", config.names: "logins", config.delivery: "where",
+    config.free_space: "size", config.names: "logins", config.delivery: "where", config.marks: "words",
 }  # fmt: skip
 
 

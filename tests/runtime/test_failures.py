@@ -53,6 +53,30 @@ def test_the_sender_is_told_and_the_queue_is_empty(make, server):
     assert b"delivery failed, bouncing as" in ran.stderr
 
 
+def test_what_a_recipe_marks_as_a_limit_waits_and_is_told(make, server):
+    """IONOS answers 450 at RCPT, Exchange Online 554 at the end of the message: neither is a verdict on the message."""
+    agent = make("QUOTA mail send limit exceeded | SubmissionQuotaExceeded")
+    text = "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException; Failed to process message"
+    server.refuse("final DATA", text)
+    ran = agent.send("-D", "-f", "app@far.test", "bob@x.test")
+    assert b"bouncing" not in ran.stderr
+    ((found,),) = [one["recipients"] for one in agent.queue()]
+    assert "SubmissionQuota" in found["last_error"]
+    assert server.messages == []
+    assert b"sending limit is reached" in agent.run("-bp").stderr
+    server.accept()
+    agent.run("-q", "-D")
+    assert [m.sender for m in server.wait(1)] == ["app@far.test"]
+
+
+def test_without_the_mark_the_same_words_are_final(make, server):
+    server.refuse("final DATA", "554 5.2.0 SubmissionQuotaExceededException", when="app@far.test")
+    agent = make()
+    agent.send("-D", "-f", "app@far.test", "bob@x.test")
+    agent.run("-q", "-D")
+    assert [m.sender for m in server.wait(1)] == ["<>"]
+
+
 def test_the_whole_message_comes_back_if_asked_for(make, server):
     server.refuse("RCPT TO", NO_SUCH_USER, when="nobody")
     agent = make("FULLBOUNCE")

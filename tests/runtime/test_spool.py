@@ -3,7 +3,9 @@
 
 import errno
 import os
+import pathlib
 import stat
+import tempfile
 import time
 
 import pytest
@@ -12,6 +14,8 @@ from dma_runtime.envelope import Envelope, Recipient
 from dma_runtime.errors import BrokenMessage, CannotSpool, ConfigError
 from dma_runtime.system.fs import FileSystem
 from dma_runtime.system.spool import Spool, is_id, new_id
+
+NOBODY = 65534
 
 
 def envelope(id="", recipients=("a@example.org",)):
@@ -340,14 +344,32 @@ def test_root_does_not_write_anothers_spool(tmp_path, monkeypatch):
     assert caught.value.status == 73
 
 
-@pytest.mark.optional(reason="CI runs as root")
-def test_no_permission_is_73(tmp_path):
-    if os.geteuid() == 0:
-        pytest.skip("needs an ordinary user: root may write everywhere")
-    os.chmod(tmp_path, 0o500)
+@pytest.fixture
+def ordinary(tmp_path):
+    """A directory that an ordinary user may enter and not write, as that user: root may write everywhere."""
+    if os.geteuid() != 0:
+        tmp_path.chmod(0o500)
+        yield tmp_path
+        tmp_path.chmod(0o700)
+        return
+    with tempfile.TemporaryDirectory() as directory:  # pytest's own directories are closed to others
+        os.chown(directory, NOBODY, NOBODY)
+        os.chmod(directory, 0o500)
+        os.setegid(NOBODY)
+        os.seteuid(NOBODY)
+        try:
+            yield pathlib.Path(directory)
+        finally:
+            os.seteuid(0)
+            os.setegid(0)
+
+
+def test_no_permission_is_73(ordinary):
+    assert os.access(ordinary, os.X_OK, effective_ids=True)
     with pytest.raises(CannotSpool) as caught:
-        Spool(str(tmp_path / "spool")).prepare(own_only=True)
+        Spool(str(ordinary / "spool")).prepare(own_only=True)
     assert caught.value.status == 73
+    assert "Permission denied" in str(caught.value)
 
 
 @pytest.mark.parametrize("make", [lambda path: os.symlink("/etc/passwd", path), os.mkfifo, os.mkdir])

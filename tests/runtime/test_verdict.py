@@ -69,7 +69,7 @@ def test_what_a_530_wants(text, remedy):
 def test_a_recipe_marks_its_own_quota_texts():
     said = reply("554 Transaction failed: Credits used up")
     assert verdict.judge("final DATA", said).kind == FAILED
-    marked = verdict.judge("final DATA", said, quota=("5.4.5", "Credits used"))
+    marked = verdict.judge("final DATA", said, quota=("5.4.5", "credits used"))
     assert (marked.kind, marked.scope, marked.tell) == (DEFERRED, RELAY, True)
 
 
@@ -104,6 +104,26 @@ def test_a_relay_that_asks_for_a_slower_pace(stage, text):
 )
 def test_what_speaks_of_one_recipient_is_no_matter_of_pace(text):
     assert verdict.judge("RCPT TO", reply(text)).scope == RECIPIENT
+
+
+@pytest.mark.parametrize(
+    ("text", "marked"),
+    [
+        ("550-5.7.1 Daily SMTP relay\r\n550 5.7.1  LIMIT exceeded for customer", True),  # cut, and in another case
+        ("550 5.4.6 Unusual activity", True),
+        ("554 refused (5.4.6)", True),
+        ("554 5.7.1 refused: 15.4.6.2 is listed", False),  # part of an address
+        ("550 5.1.1 no such user", False),
+    ],
+)
+def test_a_mark_is_found_however_it_is_written(text, marked):
+    outcome = verdict.judge("final DATA", reply(text), quota=("smtp relay limit exceeded", "5.4.6"))
+    assert (outcome.kind, outcome.scope) == ((DEFERRED, RELAY) if marked else (FAILED, MESSAGE))
+
+
+def test_an_address_in_a_refusal_is_no_quota():
+    outcome = verdict.judge("RCPT TO", reply("554 5.7.1 195.4.5.1 is on a block list"))
+    assert outcome.kind == FAILED
 
 
 def test_faults_of_the_connection():

@@ -134,9 +134,49 @@ def test_srv_records_by_priority_and_weight(net, names):
         _submission._tcp.good.example.  60 SRV 0 1 587 other.good.example.
         """
     )
+    found, said = find(net)
+    assert [(one.where, one.tls) for one in found] == [
+        ("heavy.good.example:2465", "implicit"),
+        ("light.good.example:465", "implicit"),
+        ("late.good.example:465", "implicit"),
+        ("other.good.example:587", "starttls"),
+    ]
+    assert said["servers"] == "none of them answers from here now"
+
+
+def test_of_several_servers_the_first_that_answers(net, names, authority):
+    """A network that lets port 465 through to nowhere, and 587 to the server."""
+    names.add(
+        """
+        _submissions._tcp.good.example. 60 SRV 0 1 465 smtp.good.example.
+        _submission._tcp.good.example.  60 SRV 0 1 587 smtp.good.example.
+        """
+    )
+    heard = []
+    net.ports["smtp.good.example", 587] = submission(authority, "smtp.good.example", "starttls", heard)
+    found, said = find(net)
+    assert [one.where for one in found] == ["smtp.good.example:587", "smtp.good.example:465"]
+    assert said["smtp.good.example:465"] == "no server with a valid certificate answers there now"
+    assert {line.split()[0].upper() for line in heard} == {b"EHLO", b"STARTTLS"}
+    settings = decide(net, options())[1]
+    assert (settings["host"], settings["tls"]) == ("smtp.good.example:587", "starttls")
+
+
+def test_one_that_swallows_everything_costs_no_more_than_the_deadline(net, names, authority):
+    names.add(
+        """
+        _submissions._tcp.good.example. 60 SRV 0 1 465 smtp.good.example.
+        _submission._tcp.good.example.  60 SRV 0 1 587 smtp.good.example.
+        """
+    )
+    silent = socket.create_server(("127.0.0.1", 0))
+    net.ports["smtp.good.example", 465] = silent.getsockname()[1]
+    net.ports["smtp.good.example", 587] = submission(authority, "smtp.good.example", "starttls", [])
+    started = time.monotonic()
     found, _ = find(net)
-    assert [one.where for one in found] == ["heavy.good.example:2465", "light.good.example:465", "late.good.example:465"]
-    assert {one.tls for one in found} == {"implicit"}
+    assert time.monotonic() - started < 6, "it is given up a second after the other has answered"
+    assert found[0].where == "smtp.good.example:587"
+    silent.close()
 
 
 def test_submission_is_next_and_a_lone_dot_is_no_service(net, names):
@@ -160,6 +200,18 @@ def test_the_well_known_place_is_next(net, web):
     assert find(net)[0][0].where == "smtp.good.example:587"
 
 
+def test_a_place_that_swallows_everything_does_not_keep_the_other_from_being_heard(net, web):
+    web.pages[PAGE] = ("HANG", b"", "")
+    web.pages["good.example", "/.well-known/autoconfig/mail/config-v1.1.xml"] = (200, CONFIG.encode(), "")
+    assert find(net, deadline=2.5)[0][0].where == "smtp.good.example:587"
+
+
+def test_the_better_of_two_places_counts(net, web):
+    web.pages[PAGE] = (200, CONFIG.replace("smtp.%EMAILDOMAIN%", "first.good.example").encode(), "")
+    web.pages["good.example", "/.well-known/autoconfig/mail/config-v1.1.xml"] = (200, CONFIG.encode(), "")
+    assert find(net)[0][0].host == "first.good.example"
+
+
 def test_ispdb_learns_the_domain_alone_and_can_be_left_out(net, web):
     web.pages["autoconfig.thunderbird.net", "/v1.1/good.example"] = (200, CONFIG.encode(), "")
     assert find(net)[0][0].source == "ISPDB"
@@ -177,6 +229,22 @@ def test_mail_exchangers_of_a_known_provider(net, names):
     assert "named by mail exchangers" in search.must_be_confirmed(found, "alice@good.example")
 
 
+def test_the_preferred_exchanger_says_whose_domain_it_is(net, names):
+    """A second provider may keep the mail while the first is down."""
+    names.add("good.example. 60 MX 20 in1-smtp.messagingengine.com.\ngood.example. 60 MX 10 mx1.posteo.de.")
+    assert [one.recipe for one in find(net)[0]] == ["posteo"]
+
+
+def test_a_domain_beyond_ascii(net, names):
+    """Punycode for DNS and HTTPS, and a server of that domain is inside of it."""
+    names.add("_submissions._tcp.xn--bcher-kva.example. 60 SRV 0 1 465 smtp.xn--bcher-kva.example.")
+    (found,), _ = find(net, "alice@Bücher.example")
+    assert found.where == "smtp.xn--bcher-kva.example:465"
+    assert search.must_be_confirmed(found, "alice@bücher.example") == ""
+    with pytest.raises(UsageProblem, match="is not a domain name"):
+        decide(net, options(), "alice@" + "x" * 64 + ".example")
+
+
 def test_a_server_that_a_recipe_knows_goes_by_that_recipe(net, names):
     names.add("_submissions._tcp.good.example. 60 SRV 0 1 465 smtp.fastmail.com.")
     assert find(net)[0][0].recipe == "fastmail"
@@ -184,9 +252,13 @@ def test_a_server_that_a_recipe_knows_goes_by_that_recipe(net, names):
 
 @pytest.mark.parametrize(("port", "tls", "expected"), [(465, "implicit", "implicit"), (587, "starttls", "starttls")])
 def test_a_guess_is_a_server_with_a_valid_certificate(net, authority, port, tls, expected):
-    for name, good in (("mail.good.example", True), ("elsewhere.example", False)):
+    for name, auth, good in (
+        ("mail.good.example", b"AUTH PLAIN", True),
+        ("elsewhere.example", b"AUTH PLAIN", False),
+        ("mail.good.example", b"SIZE", False),  # nobody can sign in: it is no submission server
+    ):
         heard = []
-        net.ports["mail.good.example", port] = submission(authority, name, tls, heard)
+        net.ports["mail.good.example", port] = submission(authority, name, tls, heard, auth)
         found, said = find(net)
         if good:
             assert [(one.where, one.tls, one.guessed) for one in found] == [(f"mail.good.example:{port}", expected, True)]
@@ -198,7 +270,7 @@ def test_a_guess_is_a_server_with_a_valid_certificate(net, authority, port, tls,
         assert {line.split()[0].upper() for line in heard} <= {b"EHLO", b"STARTTLS"}, "nothing but greetings"
 
 
-def submission(authority, name, tls, heard):
+def submission(authority, name, tls, heard, offers=b"AUTH PLAIN"):
     """A submission server of a few lines with a certificate for `name`: MailServer's own is for localhost alone."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(name).configure_cert(context)
@@ -221,7 +293,7 @@ def submission(authority, name, tls, heard):
                         connection.sendall(b"220 go\r\n")
                         connection = context.wrap_socket(connection, server_side=True)
                     else:
-                        connection.sendall(b"250-x\r\n250 STARTTLS\r\n")
+                        connection.sendall(b"250-x\r\n250-" + offers + b"\r\n250 STARTTLS\r\n")
             except OSError:
                 pass
             finally:
@@ -365,6 +437,22 @@ def test_a_domain_that_a_recipe_serves_needs_no_network(net):
     assert decide(net, options(), "alice@gmail.com") == ("gmail", {"address": "alice@gmail.com"})
     assert decide(net, options(), "alice@WEB.de")[0] == "webde"
     assert net.dialled == []
+
+
+def test_the_document_says_what_was_found_and_what_was_not(net, names):
+    names.add("_submissions._tcp.good.example. 60 SRV 0 1 465 smtp.good.example.")
+    report = Report(io.StringIO(), io.StringIO(), as_json=True, environ={})
+    auto.decide("alice@good.example", options(), report, False, net)
+    found = report.document["discovery"]
+    expected = {
+        "host": "smtp.good.example",
+        "port": "465",
+        "tls": "implicit",
+        "login": "alice@good.example",
+        "named_by": "SRV records",
+    }
+    assert found["chosen"] == expected
+    assert found["ways"]["SRV records"] == [expected]
 
 
 def test_nothing_is_found(net):

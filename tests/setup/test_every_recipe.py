@@ -4,13 +4,18 @@ import hashlib
 import json
 import os
 
+import jsonschema
 import pytest
 from provisioning import FACTS, Machine, home_place, plan, tree
 
 from dma_runtime import config
-from dma_setup import apply, derive, recipe, recipe_schema, relay, resources, undo, verify
+from dma_runtime.outcome import DEFERRED, RELAY
+from dma_runtime.policy import verdict
+from dma_runtime.smtp.reply import reply
+from dma_setup import apply, cli, derive, recipe, recipe_schema, relay, resources, undo, verify
 from dma_setup import plan as plans
 from dma_setup.changes import digest
+from dma_setup.discover import search
 from dma_setup.errors import FileProblem, SetupError, UsageProblem
 from dma_setup.secret import SecretAnswer
 
@@ -145,7 +150,7 @@ def test_a_provider_says_who_it_is_and_what_its_refusals_mean(name):
 def test_a_relay_is_recognised_by_its_host(name):
     host = FULL[name][1]
     known = recipe.by_host(host) if host else None
-    expected = None if name in ("local", "direct", "smarthost", "satellite", "ovh") else name
+    expected = None if name in ("local", "direct", "smarthost", "satellite") else name
     assert (known.name if known else None) == expected
 
 
@@ -182,7 +187,7 @@ def test_the_dates_of_microsoft_are_told():
             550,
             "5.7.30",
             "Basic authentication is not supported for Client Submission.",
-            "no longer takes passwords",
+            "takes no passwords",
         ),
         ("microsoft365", 550, "5.7.60", "SMTP; Client does not have permissions to send as this sender", "may not send as"),
         ("gmail", 534, "5.7.9", "Application-specific password required", "normal password"),
@@ -234,6 +239,97 @@ def test_a_null_client_is_one_only_as_long_as_it_is_told(tmp_path):
     assert not plan("posteo", given("posteo"), place, machine).config.NULLCLIENT
 
 
+# What the providers publish, where they do (providers.md): the keys that a recipe adds to dma.conf.
+PACE = {
+    "gmail": {"RATE": "500/d"},
+    "google-workspace-relay": {"RATE": "10000/d", "MAXRECIPIENTS": "100"},
+    "microsoft365": {"RATE": "30/m 10000/d", "MAXCONNECTIONS": "3"},
+    "icloud": {"RATE": "1000/d"},
+    "yandex": {"RATE": "500/d", "MAXRECIPIENTS": "35"},
+    "ionos": {"RATE": "50/h"},
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_the_pace_of_a_provider(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(config.KEYS["RATE"], "later", False)
+    made = plan(name, given(name), home_place(tmp_path), Machine())
+    (conf,) = [change for change in made.changes if change.subject.endswith("dma.conf")]
+    lines = dict(config.split_line(line) for line in conf.after.content.decode().splitlines())
+    keys = ("RATE", "MAXCONNECTIONS", "MAXMESSAGES", "MAXRECIPIENTS")
+    assert {key: lines[key] for key in keys if key in lines} == PACE.get(name, {})
+    assert made.config.problems == []
+
+
+@pytest.mark.parametrize(("address", "pace"), [("a@GMAIL.com", ((500, 86400),)), ("a@example.org", ((2000, 86400),))])
+def test_a_workspace_account_may_send_more(address, pace, tmp_path, monkeypatch):
+    monkeypatch.setattr(config.KEYS["RATE"], "later", False)
+    made = plan("gmail", {**given("gmail"), "address": address, "sender": address}, home_place(tmp_path), Machine())
+    assert made.config.values["RATE"] == pace
+
+
+def test_an_older_account_at_ionos_may_send_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(config.KEYS["RATE"], "later", False)
+    made = plan("ionos", {**given("ionos"), "hourly": 500}, home_place(tmp_path), Machine())
+    assert made.config.RATE == ((500, 3600),)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("gmail", "550 5.4.5 Daily user sending limit exceeded. https://support.google.com/mail/?p=UserLimit - gsmtp"),
+        ("gmail", "550 5.7.1 Email quota exceeded. - gsmtp"),
+        ("google-workspace-relay", "550 5.7.1 Daily SMTP relay limit exceeded for customer. For more information - gsmtp"),
+        ("google-workspace-relay", "450 4.2.1 Peak SMTP relay limit exceeded for customer. - gsmtp"),
+        ("microsoft365", "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException; Failed to process message"),
+        ("microsoft365", "550 5.1.90 Your message can't be sent because you've reached your daily limit for recipients"),
+        ("ionos", "450-Requested mail action not taken: mailbox unavailable\r\n450 Mail send limit exceeded."),
+        ("zoho", "550 5.4.6 Unusual sending activity detected. Please try after sometime"),
+        ("zoho", "554 5.1.8 Email Outgoing Blocked"),
+        ("ses", "454 Throttling failure: Daily message quota exceeded"),
+        ("sendgrid", "451 Authentication failed: Maximum credits exceeded"),
+    ],
+)
+def test_a_limit_that_is_reached_paces_and_says_that_nothing_is_lost(name, answer, tmp_path):
+    said = reply(answer)
+    meaning = recipe.read(name).meaning(said.code, said.status, said.text)
+    assert "limit" in meaning.says or meaning.quota
+    assert not meaning.again
+    made = plan(name, given(name), home_place(tmp_path), Machine())
+    outcome = verdict.judge("final DATA", said, quota=verdict.QUOTA + made.config.QUOTA)
+    assert (outcome.kind, outcome.scope) == (DEFERRED, RELAY)
+
+
+def test_the_marks_of_a_relay_leave_with_it(tmp_path):
+    place, machine = home_place(tmp_path), Machine()
+    apply.journaled(plan("ionos", given("ionos"), place, machine), place, "ionos", machine)
+    conf = tmp_path / ".config/dma/dma.conf"
+    assert config.parse(conf.read_text(), "").QUOTA == ("mail send limit exceeded",)
+    other = plan("posteo", given("posteo"), place, machine, {"relay_now": "smtp.ionos.de"})
+    assert not {"QUOTA", "RATE"} & set(other.config.values)
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_no_recipe_leaves_a_limit_behind(name, tmp_path):
+    """What a recipe adds for its relay goes when another relay comes; only MAILNAME is the machine's own."""
+    place, machine = home_place(tmp_path), Machine()
+    apply.journaled(plan(name, given(name), place, machine), place, name, machine)
+    other = "posteo" if name != "posteo" else "fastmail"
+    made = plan(other, given(other), place, machine, {"relay_now": FULL[name][1]})
+    fresh = plan(other, given(other), home_place(tmp_path / "fresh"), Machine())
+    assert set(made.config.values) - set(fresh.config.values) <= {"MAILNAME"}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_what_a_recipe_says_fits_a_terminal(name):
+    """Advice and help are shown as they are laid out, four columns in; 80 columns are all there is."""
+    found = recipe.read(name)
+    lines = [line for question in found.questions for line in question.help.splitlines()]
+    lines += [line for refusal in found.refusals for line in (refusal.says, *refusal.advice)]
+    lines += [line for step in found.steps if step.verb == "stop" for line in step.arguments["advice"]]
+    assert [line for line in lines if len(line) > 76] == []
+
+
 # ---------------------------------------------------------------- Amazon's password
 
 
@@ -281,60 +377,8 @@ def test_a_region_that_is_none_is_a_wrong_answer(tmp_path):
 # ---------------------------------------------------------------- the schema
 
 
-def fits(value, schema, where="recipe"):
-    """As much of JSON Schema as the schema uses; raises AssertionError."""
-    assert set(schema) <= {
-        "type",
-        "properties",
-        "additionalProperties",
-        "required",
-        "enum",
-        "anyOf",
-        "oneOf",
-        "items",
-        "pattern",
-        "minimum",
-        "maximum",
-        "description",
-        "title",
-        "$schema",
-    }
-    if "anyOf" in schema:
-        assert any(_is(value, one) for one in schema["anyOf"]), where
-    if "oneOf" in schema:
-        assert sum(_is(value, one) for one in schema["oneOf"]) == 1, where
-    if "enum" in schema:
-        assert value in schema["enum"], where
-    kinds = {
-        "object": dict,
-        "array": list,
-        "string": str,
-        "boolean": bool,
-        "null": type(None),
-        "integer": int,
-        "number": (int, float),
-    }
-    if "type" in schema:
-        names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-        assert any(isinstance(value, kinds[name]) and (name == "boolean" or not isinstance(value, bool)) for name in names), where
-    if isinstance(value, dict):
-        assert set(schema.get("required", [])) <= set(value), where
-        for key, inside in value.items():
-            more = schema.get("additionalProperties", {})
-            found = schema.get("properties", {}).get(key, more)
-            assert found is not False, f"{where}: {key}"
-            fits(inside, found, f"{where}.{key}")
-    if isinstance(value, list):
-        for item in value:
-            fits(item, schema.get("items", {}), where + "[]")
-
-
-def _is(value, schema):
-    try:
-        fits(value, schema)
-    except AssertionError:
-        return False
-    return True
+def fits(value, schema):
+    jsonschema.Draft202012Validator(schema).validate(value)
 
 
 def raw(path):
@@ -355,9 +399,18 @@ def test_the_schema_refuses_what_a_recipe_may_not_hold():
         {"abuot": "x"},
         {"questions": [{"id": "One", "type": "txet", "ask": "x"}]},
         {"steps": [{"saved": {}, "wake": {}}]},
+        {"refusals": [{"says": "x", "quota": "perhaps"}]},
+        {"refusals": [{"says": "x", "status": "5.7"}]},
+        {"settings": {"NOKEY": 1}},
+        {"provider": {"hosts": [{}]}},
+        {"relay": {"ports": [465]}},
     ):
-        with pytest.raises(AssertionError):
+        with pytest.raises(jsonschema.ValidationError):
             fits({**good, **bad}, recipe_schema.make())
+
+
+def test_the_schema_is_one():
+    jsonschema.Draft202012Validator.check_schema(recipe_schema.make())
 
 
 def test_the_exported_schema_is_current(repository):
@@ -423,6 +476,48 @@ def test_root_uses_only_roots_recipes(own):
     own.parent.chmod(0o777)
     with pytest.raises(UsageProblem, match=r"directory .* can be written by others"):
         recipe.read("house")
+
+
+def test_a_faulty_recipe_of_ones_own_stops_no_other(own, capsys):
+    """`list`, `auto`, and whatever asks whose relay it is go on; the fault is named once, with file and line."""
+    own.write_text(OWN.replace("pattern: relay", "patern: relay"))
+    closed = own.with_name("closed.yml")
+    closed.write_text(OWN.replace("house", "closed"))
+    closed.chmod(0o666)
+    found, problems = recipe.every()
+    assert {"gmail", "posteo"} <= {one.name for one in found}
+    assert not {"house", "closed"} & {one.name for one in found}
+    assert [problem.text.partition(": ")[0] for problem in problems] == [f"{closed} is not used", f"{own}:5"]
+    assert recipe.by_host("posteo.de").name == "posteo"
+    assert search.own_recipe("gmail.com").name == "gmail"
+    assert cli.main(["list"]) == 1
+    said = capsys.readouterr()
+    assert "\nposteo " in said.out
+    assert f"dma-setup: {own}:5: unknown key patern" in said.err
+    assert "closed.yml is not used: " in said.err
+
+
+def test_ones_own_recipe_comes_first_for_its_domains(own):
+    own.write_text(OWN.replace("relay:", "provider: {name: House, domains: [gmail.com]}\nrelay:"))
+    assert search.own_recipe("gmail.com").name == "house"
+
+
+def test_the_example_of_the_page_is_a_recipe(repository, own, tmp_path):
+    page = (repository / "docs/recipes.md").read_text()
+    house = page.partition("```yaml\n")[2].partition("```")[0]
+    own.write_text(house)
+    fits(raw(str(own)), recipe_schema.make())
+    said = {"user": "u", "password": "x", "sender": "u@house.example", "keyring": "file"}
+    made = plan("house", said, home_place(tmp_path), Machine())
+    assert made.config.SMARTHOST.name == "mail.house.example"
+    assert made.config.QUOTA == ("too many messages", "hourly limit")
+    assert made.config.MAXRECIPIENTS == 50
+    assert recipe.read("house").meaning(535, "5.7.8", "no").again == "password"
+    own.write_text(house.replace("domains:", "domain:"))
+    with pytest.raises(FileProblem) as problem:
+        recipe.read("house")
+    shown = page.partition("house.yml:9: ")[2].partition("\n")[0]
+    assert problem.value.text == f"{own}:9: {shown}"
 
 
 def test_where_ones_own_recipes_lie(monkeypatch):

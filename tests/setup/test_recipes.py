@@ -68,6 +68,10 @@ def test_the_skeleton_is_an_answers_file(name, tmp_path):
         ("about: a", "about: a\nrefusals: [{says: x, again: two}]", 4, "there is no question two"),
         ("about: a", "about: a\nrefusals: [{says: x, code: 12}]", 4, "three digits"),
         ("about: a", "about: a\nrefusals: [{says: x, status: 5.7}]", 4, "must look like 5.7.8"),
+        ("about: a", "about: a\nrefusals: [{says: x, quota: true}]", 4, "needs a status or a text"),
+        ("about: a", "about: a\nrefusals: [{says: x, text: 'a.*b', quota: true}]", 4, "plain words"),
+        ("about: a", "about: a\nrefusals: [{says: x, text: a, quota: 'yes'}]", 4, "true or false"),
+        ("about: a", "about: a\nprovider: {hosts: [[a]]}", 4, "must hold text"),
         ("about: a", "about: &a a\nlimits: {x: *a}", 3, "aliases are not understood"),
         ("about: a", "about: !x a", 3, "not understood"),
     ],
@@ -166,6 +170,21 @@ def test_ports_and_tls_match(given, expected):
     found = recipe.read("smarthost")
     values = plans.context(found, home_place("/home/a"), FACTS, {"tls": "auto", **given}, None, {})
     assert [(one.port, one.tls) for one in relay.candidates(found, values, None)] == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "now", "then"),
+    [(None, "", False), (True, "", True), ("no", "REWRITEFROM\n", False), (None, "REWRITEFROM\n", True)],
+)
+def test_every_message_carries_the_sender_only_when_somebody_says_so(tmp_path, answer, now, then):
+    conf = tmp_path / ".config/dma/dma.conf"
+    conf.parent.mkdir(parents=True)
+    conf.write_text(now + "# mine\n")
+    conf.chmod(0o600)
+    given = {**SMARTHOST, "sender": "alice@example.org", **({} if answer is None else {"rewrite_from": answer})}
+    made = plan("smarthost", given, home_place(tmp_path), Machine())
+    assert ("REWRITEFROM" in made.config.values) == then
+    assert made.config.problems == []
 
 
 @pytest.mark.parametrize("tls", ["none", "opportunistic"])

@@ -124,7 +124,7 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch):
 
 @pytest.fixture
 def ansible(tmp_path):
-    pytest.importorskip("ansible.parsing.vault", reason="needs ansible-core: pip install 'dma[ansible]'")
+    pytest.importorskip("ansible.parsing.vault", reason="needs ansible-core: python tests/install_groups.py test")
     opener = tmp_path / "opener"
     opener.write_text("open sesame\n")
     opener.chmod(0o600)
@@ -137,13 +137,11 @@ def seal(text, opener):
     return VaultLib([("default", VaultSecret(opener.read_bytes().strip()))]).encrypt(text).decode()
 
 
-@pytest.mark.optional(reason="ansible-core is an extra")
 def test_a_vault_value_is_opened_by_ansible(ansible):
     found = sources(ANSIBLE_VAULT_PASSWORD_FILE=str(ansible)).read(QUESTION, seal(PASSWORD, ansible))
     assert (found.kind, found.secret.reveal()) == ("vault", PASSWORD)
 
 
-@pytest.mark.optional(reason="ansible-core is an extra")
 def test_the_password_may_come_from_a_program(ansible, tmp_path):
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\necho open sesame\n")
@@ -151,7 +149,6 @@ def test_the_password_may_come_from_a_program(ansible, tmp_path):
     assert sources(ANSIBLE_VAULT_PASSWORD_FILE=str(program)).read(QUESTION, seal("x", ansible)).secret.reveal() == "x"
 
 
-@pytest.mark.optional(reason="ansible-core is an extra")
 def test_what_cannot_be_opened_says_why_and_shows_nothing(ansible, tmp_path):
     sealed = seal(PASSWORD, ansible)
     with pytest.raises(Refused, match="ANSIBLE_VAULT_PASSWORD_FILE does not say"):
@@ -164,7 +161,6 @@ def test_what_cannot_be_opened_says_why_and_shows_nothing(ansible, tmp_path):
         assert PASSWORD not in str(refused.value)
 
 
-@pytest.mark.optional(reason="ansible-core is an extra")
 def test_vault_in_an_answers_file(home, server, ansible):
     sealed = "".join(f"  {line}\n" for line in seal(PASSWORD, ansible).splitlines())
     answers = home.answers(relay(server, password=None) + "password: !vault |\n" + sealed, "vault.yml")

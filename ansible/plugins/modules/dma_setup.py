@@ -24,7 +24,9 @@ options:
     type: dict
     default: {}
   secrets:
-    description: Answers that are secret, by the names of their questions. They come from a vault, and are never logged.
+    description:
+      - Answers that are secret, by the names of their questions. They come from a vault, and are never logged.
+      - "A reference, such as C({keyring: true}), is handed on as it is."
     type: dict
     default: {}
   scope:
@@ -44,7 +46,7 @@ options:
     type: bool
     default: false
   executable:
-    description: The program, when it is not on the path of the user who is connected.
+    description: The program, when it is not on the path of the user who is connected or in the system's directories.
     type: path
     default: dma-setup
 attributes:
@@ -91,7 +93,7 @@ right:
   type: list
   elements: str
 notes:
-  description: What a person should know about the plan.
+  description: What a person should know about the plan. What looks wrong about the answers is a warning.
   returned: success
   type: list
   elements: str
@@ -111,11 +113,13 @@ details:
 """
 
 import json  # noqa: E402  Ansible wants the documentation first
+import os  # noqa: E402
 from typing import Any  # noqa: E402
 
 from ansible.module_utils.basic import AnsibleModule  # noqa: E402
 
-DONE, FAILED, USAGE, WOULD_CHANGE = 0, 1, 2, 3
+DONE = 0
+WOULD_CHANGE = 3
 
 
 def main() -> None:
@@ -134,11 +138,16 @@ def main() -> None:
     )
     if module.params["recipe"].startswith("-"):
         module.fail_json(msg="recipe must be the name of a recipe")
+    for name in sorted(set(module.params["answers"]) & set(module.params["secrets"])):
+        module.fail_json(msg=f"{name} stands in answers and in secrets")
+    program = found(module, module.params["executable"])
     answers, environment = handed_over(module.params["answers"], module.params["secrets"])
     status, output, errors = module.run_command(
-        words(module.params, module.check_mode), data=json.dumps(answers), environ_update=environment
+        [program, *words(module.params, module.check_mode)], data=json.dumps(answers), environ_update=environment
     )
     document = parsed(output)
+    for warning in (document or {}).get("warnings", []):
+        module.warn(f"dma-setup: {warning}")
     if document is None or status not in (DONE, WOULD_CHANGE):
         fail(module, status, document or {}, errors)
         return
@@ -157,11 +166,25 @@ def main() -> None:
     module.exit_json(**result)
 
 
+def found(module: AnsibleModule, executable: str) -> str:
+    """Where the program is; fails with what to do when it is nowhere."""
+    if "/" in executable:
+        path = executable if os.access(executable, os.X_OK) else None
+    else:
+        path = module.get_bin_path(executable, opt_dirs=["/usr/local/bin", "/usr/local/sbin"])
+    if path is None:
+        module.fail_json(msg=f"{executable} is not installed on this host: install it first, or say where it is (executable)")
+    return str(path)
+
+
 def handed_over(answers: dict[str, Any], secrets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """The answers with a reference for each secret, and the environment that these references name."""
     known = dict(answers)
     environment = {}
     for number, (name, value) in enumerate(sorted(secrets.items())):
+        if isinstance(value, dict):  # a reference already
+            known[name] = value
+            continue
         variable = f"DMA_SETUP_SECRET_{number}"
         known[name] = {"env": variable}
         environment[variable] = str(value)
@@ -169,7 +192,7 @@ def handed_over(answers: dict[str, Any], secrets: dict[str, Any]) -> tuple[dict[
 
 
 def words(params: dict[str, Any], check_mode: bool) -> list[str]:
-    made = [params["executable"], params["recipe"], "--answers", "-", "--json", "--yes", f"--{params['scope']}"]
+    made = [params["recipe"], "--answers", "-", "--json", "--yes", f"--{params['scope']}"]
     if params["root"]:
         made += ["--root", params["root"]]
     if check_mode:
