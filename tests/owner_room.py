@@ -51,7 +51,7 @@ class Room:
         return draft.commit(envelope)
 
     def run(self):
-        hold(self.spool, self.config, self.log, Goal(run=True, once=True), helo="here.test")
+        hold(self.spool, self.config, self.log, Goal(run=True, once=True))
 
     def state(self, id):
         return fold(self.spool.read(id), Ledger(self.spool).events(id))

@@ -200,7 +200,7 @@ class TestAFileSystemThatBecameReadOnly:
         for number in range(20):
             room.put(f"{number}@y.test")
         fs.times = {"unlink": 5, "pwrite": 5}
-        hold(room.spool, room.config, room.log, Goal(), helo="here.test")
+        hold(room.spool, room.config, room.log, Goal())
         assert fs.calls >= 5
         assert room.spool.ids() == []
         assert sorted(m.recipients[0] for m in server.messages) == sorted(f"{number}@y.test" for number in range(20))

@@ -87,7 +87,7 @@ class TestOneMessage:
     def test_whose_result_cannot_be_taken_in(self, room, server, monkeypatch):
         ids = [room.put(f"{n}@y.test") for n in range(3)]
         monkeypatch.setattr(Rounds, "applied", for_one(Rounds.applied, [ids[0]], lambda _, step: step.item.id))
-        owner = hold(room.spool, room.config, room.log, Goal(), helo="here.test")
+        owner = hold(room.spool, room.config, room.log, Goal())
         assert (len(server.messages), room.spool.ids()) == (3, [])
         assert room.log.said("internal error") == 1
         assert list(owner.queue.items) == ids[:1]

@@ -54,7 +54,7 @@ def test_a_message_arrives_as_it_is(server, listener, mine):
     said = ran.stdout.decode()
     (message,) = server.wait(1)  # one transaction for both
     assert message.endswith(BODY.partition(b"\n\n")[2])
-    assert b"\nSubject: gr\xc3\xbc\xc3\x9fe\n" in message
+    assert b"\nSubject: =?utf-8?B?Z3LDvMOfZQ==?=\n" in message
     assert b"with esmtpsa" in message
     assert b"Envelope-to: bob@far.test,\n carol@far.test\n" in message
     assert ("C: BDAT" in said) == (listener in ("bdat", "implicit"))

@@ -122,7 +122,7 @@ def test_a_local_message_that_vanishes_under_way_is_gone(tmp_path):
     gone = []
 
     async def main():
-        desk = SimpleNamespace(spool=spool, settings=SimpleNamespace(config=Config()), gone=gone.append)
+        desk = SimpleNamespace(spool=spool, settings=SimpleNamespace(config=Config()), stuck=False, gone=gone.append)
         room = Mailroom(desk)
         room.take(Work(item, [0]))
         await asyncio.wait(room.tasks)
