@@ -60,7 +60,7 @@ class TestOneMessage:
 
     def test_that_cannot_be_made_a_job(self, room, server, monkeypatch):
         ids = [room.put(f"{n}@y.test") for n in range(3)]
-        monkeypatch.setattr(Relay, "_job", for_one(Relay._job, [ids[1]], lambda _, work, stored: work.item.id))
+        monkeypatch.setattr(Relay, "_job", for_one(Relay._job, [ids[1]], lambda _, work, *more: work.item.id))
         room.run()
         assert [m.recipients for m in server.messages] == [["0@y.test"], ["2@y.test"]]
         assert room.spool.ids() == [ids[1]]
