@@ -154,6 +154,14 @@ def sync_open_directory(fs: FileSystem, fd: int) -> None:
             raise
 
 
+def let_go(fs: FileSystem, fd: int) -> None:
+    """Close what is synced, or not wanted: an error that comes so late changes nothing. Never raises."""
+    try:
+        fs.close(fd)
+    except OSError:
+        pass
+
+
 def write_all(fs: FileSystem, fd: int, data: bytes, at: int) -> None:
     """Write the whole of `data` at offset `at`. Raises OSError; part of it may then be written."""
     done = fs.pwrite(fd, data, at)

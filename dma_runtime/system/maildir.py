@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 import os
 
-from dma_runtime.system.fs import REAL, FileSystem, sync_open_directory, write_all
+from dma_runtime.system.fs import REAL, FileSystem, let_go, sync_open_directory, write_all
 from dma_runtime.system.mbox import NotAMailbox
 
 TYPE_CHECKING = False
@@ -40,7 +40,7 @@ def deliver(path: str, chunks: Iterable[bytes], *, uid: int, name: str, fs: File
         # From here on the mail is delivered.
     finally:
         for fd in opened:
-            fs.close(fd)
+            let_go(fs, fd)
 
 
 def file_name(accepted_at: float, id: str, part: int, hostname: str) -> str:
@@ -85,10 +85,7 @@ def _write(fs: FileSystem, chunks: Iterable[bytes], tmp: str, new: str) -> None:
         except FileExistsError:
             pass  # delivered by an earlier run
     finally:
-        try:
-            fs.close(fd)
-        except OSError:
-            pass  # it is synced, or not wanted
+        let_go(fs, fd)
         try:
             fs.unlink(tmp)
         except OSError:

@@ -27,7 +27,7 @@ import stat
 import struct
 import time
 
-from dma_runtime.system.fs import REAL, FileSystem, sync_directory, write_all
+from dma_runtime.system.fs import REAL, FileSystem, let_go, sync_directory, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ def append(
                             # From here on the mail is delivered, and nothing that goes wrong may say otherwise.
                             return
                     finally:
-                        dotlock.let_go()
+                        dotlock.release()
         finally:
-            _close(fs, fd)  # and with it the record lock
+            let_go(fs, fd)  # and with it the record lock
         if clock() >= deadline:
             raise MailboxBusy(f"{path} was locked by another program for {wait:.0f} seconds")
         sleep(_PAUSE)
@@ -151,9 +151,9 @@ class _Dotlock:
         try:
             self._ours = _which(fs.fstat(fd))
         finally:
-            _close(fs, fd)
+            let_go(fs, fd)
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Remove it, unless another program took ours for a stale one and has its own there now. Never raises."""
         try:
             if self._ours is not None and _which(self._fs.lstat(self._name)) == self._ours:
@@ -164,14 +164,6 @@ class _Dotlock:
 
 def _which(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
-
-
-def _close(fs: FileSystem, fd: int) -> None:
-    """What matters is synced, or was cut off again: an error that comes this late changes nothing."""
-    try:
-        fs.close(fd)
-    except OSError:
-        pass
 
 
 def _remove_stale(fs: FileSystem, name: str) -> None:
