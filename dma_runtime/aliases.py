@@ -77,7 +77,9 @@ class BadLine(Exception):
 def parse(text: str, source: str) -> Aliases:
     """Read the text of an aliases file. Never raises: see `Aliases.problems`."""
     aliases = Aliases(source)
-    for number, line in _logical_lines(text.removeprefix(BOM)):
+    lines, indented = _logical_lines(text.removeprefix(BOM))
+    aliases.problems += [f"{source}:{number}: begins with a blank, and is taken as an alias all the same" for number in indented]
+    for number, line in lines:
         try:
             name, rest = _name(line)
             listed = destinations(rest)
@@ -90,13 +92,18 @@ def parse(text: str, source: str) -> Aliases:
     return aliases
 
 
-def _logical_lines(text: str) -> list[tuple[int, str]]:
-    """(number of its first line, text) of each line with its continuations, comments removed."""
+def _logical_lines(text: str) -> tuple[list[tuple[int, str]], list[int]]:
+    """((number of its first line, text) of each line with its continuations, comments removed; the numbers of lines that begin
+    with a blank and go on with nothing: an indented file would otherwise be one alias)."""
     found: list[tuple[int, str]] = []
+    indented: list[int] = []
     open_line = False  # the line before ended in a backslash
     for number, raw in enumerate(text.split("\n"), 1):
         line = _uncommented(raw.removesuffix("\r"))
         continued = open_line or (line[:1] in (" ", "\t") and bool(found))
+        if continued and not open_line and not found[-1][1].endswith(",") and _starts_alias(line):
+            continued = False
+            indented.append(number)
         open_line = line.endswith("\\")
         line = line.removesuffix("\\")
         if not line.strip():
@@ -106,7 +113,13 @@ def _logical_lines(text: str) -> list[tuple[int, str]]:
             found[-1] = (first, before + " " + line.strip())
         else:
             found.append((number, line.strip()))
-    return found
+    return found, indented
+
+
+def _starts_alias(line: str) -> bool:
+    name, colon, _ = line.partition(":")
+    name = name.strip()
+    return bool(colon and name and name.lower() != "error") and all(c.isalnum() or c in "-_.+*" for c in name)
 
 
 def listed(text: str) -> tuple[list[Target], list[tuple[int, str]]]:
@@ -148,6 +161,8 @@ def _name(line: str) -> tuple[str, str]:
             raise BadLine("syntax error, expected name: destination")
     if not name or any(c in " \t<>(),;" or not c.isprintable() for c in name if not line.startswith('"')):
         raise BadLine("syntax error, expected name: destination")
+    if "@" in name:
+        raise BadLine(f"alias {shown(name, 60)} has a domain; a name of this machine has none")
     return name, rest
 
 
@@ -202,10 +217,13 @@ def _destination(item: str) -> list[Target]:
     words = inner.split()
     if len(words) > 1 and not any(c in inner for c in '"<(:;'):
         return [target for word in words for target in _destination(word)]
-    if item.startswith("\\"):
-        if why := address.fault(item[1:]):
+    plain = item[1:-1] if item.startswith('"\\') and item.endswith('"') else item
+    if plain.startswith("\\"):
+        if why := address.fault(plain[1:]):
             raise BadLine(f"`{shown(item, 60)}': {why}")
-        return [Target(LOCAL, item[1:])]
+        return [Target(LOCAL, plain[1:])]
+    if _has_colon(item):
+        raise BadLine(f"`{shown(item, 60)}': a colon among the destinations")
     listed = address.addresses(address.to_wire(item))
     if not listed:
         raise BadLine(f"`{shown(item, 60)}' is not an address")
@@ -213,3 +231,22 @@ def _destination(item: str) -> list[Target]:
         if why := address.fault(one):
             raise BadLine(f"`{shown(one, 60)}': {why}")
     return [Target(ADDRESS, one) for one in listed]
+
+
+def _has_colon(item: str) -> bool:
+    """Whether there is a colon that does not belong to a quoted string, a literal, a comment or what is in angle brackets."""
+    at = 0
+    while at < len(item):
+        c = item[at]
+        if c == '"':
+            at += 1
+            while at < len(item) and item[at] != '"':
+                at += 2 if item[at] == "\\" else 1
+        elif c in "[(<":
+            at = item.find({"[": "]", "(": ")", "<": ">"}[c], at)
+            if at < 0:
+                return False
+        elif c == ":":
+            return True
+        at += 1
+    return False

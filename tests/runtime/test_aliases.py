@@ -69,6 +69,7 @@ def test_where_roots_mail_goes(text, expected):
         ("root: carl\n*: a@x\n", "root", ["carl"]),  # `*` is not for what comes out of an expansion
         ("root: \\root, a@x\n", "root", ["root", "a@x"]),
         ("root: \\bob\nbob: a@x\n", "root", ["bob"]),
+        ('root: "\\bob"\nbob: a@x\n', "root", ["bob"]),
     ],
 )
 def test_local_copies_and_the_catch_all(text, name, expected):
@@ -99,6 +100,9 @@ def test_the_kinds_of_destination():
         ("c: a\x01@x", "control character"),
         ("two words: a@x", "syntax error"),
         ("e: error:5.1.1 no", "not understood"),
+        ("a@b: c", "has a domain"),
+        ("l: a@x, b: c@x", "a colon"),
+        ("l: group: a@x, b@x;", "a colon"),
     ],
 )
 def test_a_bad_line_is_one_problem_with_its_true_number(bad, word):
@@ -107,6 +111,22 @@ def test_a_bad_line_is_one_problem_with_its_true_number(bad, word):
     assert aliases.problems[0].startswith("/etc/aliases:4: ")
     assert word in aliases.problems[0]
     assert set(aliases.entries) == {"root", "last"}
+
+
+def test_an_indented_file_is_not_one_alias():
+    # A here-document in a script: `www: root` went on the first line, and what was meant for root was lost.
+    aliases = parse("  root: me@x.test,\n    you@x.test\n  www: root\n\tops : a@x\n  # end\n  b@x\n", "f")
+    assert {name: [target.text for target in targets] for name, targets in aliases.entries.items()} == {
+        "root": ["me@x.test", "you@x.test"],
+        "www": ["root"],
+        "ops": ["a@x", "b@x"],
+    }
+    assert [problem.partition(" ")[0] for problem in aliases.problems] == ["f:3:", "f:4:"]
+
+
+def test_colons_that_are_no_mistake():
+    text = 'l: u@[IPv6:::1], <@r:u@x>, "a:b"@x, c@x (why: so), :include:/a:b, "|/bin/x a:b", /var/a:b'
+    assert parse(text, "f").problems == []
 
 
 def test_a_loop_ends_and_is_named():
