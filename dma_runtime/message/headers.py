@@ -1,7 +1,8 @@
 """The header of a message that is being submitted: found, read, completed.
 
 Rules:
-- Leading `From ` and `>From ` lines (mbox separators some programs leave) are dropped, as C dma does.
+- Leading `From ` and `>From ` lines (mbox separators some programs leave) are dropped, as C dma does; so is a byte order mark
+  in front of a field (some editors' files).
 - A field is a name of printable ASCII and a colon, with its continuation lines (RFC 5322 2.2, 4.5 for blanks before the
   colon). The header ends at an empty line, or at the first line that is no field: then the empty line was missing, and
   it is put in. A message may have no header at all.
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 LARGEST = 16 << 20  # bytes of header; it is held in memory
 _LOOK = 900  # a field's colon must come within this many bytes: no line can hold a longer name (RFC 5322 2.1.1)
 
+_BOM = "\ufeff".encode()
 _NAME = bytes(c for c in range(33, 127) if c != 0x3A)
 _DROPPED = (b"bcc", b"resent-bcc", b"return-path", b"content-length")
 _WITH_ADDRESSES = (
@@ -119,7 +121,7 @@ class _Lines:
         return b"".join(pieces)
 
     def _may_be_header(self) -> bool:
-        start = self._data[self._start : self._start + _LOOK]
+        start = self._data[self._start : self._start + _LOOK].removeprefix(_BOM)
         return start[:1] in (b" ", b"\t") or bool(field_name(start))
 
     def give_back(self) -> None:
@@ -140,6 +142,8 @@ def read(more: Callable[[], bytes]) -> tuple[list[Field], bytes]:
     fields: list[Field] = []
     parts: list[bytes] = []
     while line := lines.take():  # an empty line ends the header, and so does the end
+        if not fields and line.startswith(_BOM) and field_name(line[len(_BOM) :]):
+            line = line[len(_BOM) :]
         if line[0] in b" \t" and parts:
             parts.append(line)
         elif name := field_name(line):
