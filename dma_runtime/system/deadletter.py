@@ -20,6 +20,8 @@ def save(chunks: Iterable[bytes], uid: int, home: str | None = None) -> str:
     """Append the message; returns the path. Raises OSError. `home` replaces that of the passwd entry."""
     import pwd
 
+    from dma_runtime.message.mboxrd import quoted
+
     if home is None:
         try:
             home = pwd.getpwuid(uid).pw_dir
@@ -33,7 +35,7 @@ def save(chunks: Iterable[bytes], uid: int, home: str | None = None) -> str:
             raise OSError(errno.EPERM, "Not a file of your own", path)
         try:
             _write(fd, time.strftime("From dead.letter %a %b %e %H:%M:%S %Y\n").encode())
-            for chunk in chunks:
+            for chunk in quoted(chunks):
                 _write(fd, chunk)
             _write(fd, b"\n\n")
         except OSError:

@@ -1,6 +1,7 @@
 """dead.letter: appended only to a file of the caller's own."""
 
 import errno
+import mailbox
 import os
 
 import pytest
@@ -19,6 +20,11 @@ def test_appended_private_and_complete(tmp_path):
     assert b"one\ntwo\n\n" in text
     assert text.endswith(b"three\n\n")
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_line_that_would_start_a_message_does_not(tmp_path):
+    save([b"Subject: s\n\nFr", b"om here\n"], UID, str(tmp_path))
+    assert [message.get_payload() for message in mailbox.mbox(tmp_path / "dead.letter")] == [">From here\n\n"]
 
 
 def test_a_link_is_not_followed(tmp_path):
