@@ -156,6 +156,7 @@ def durations(text: str) -> tuple[int, int]:
     return first, longest
 
 
+NO_LIMIT = 1 << 62  # bytes
 _SIZES = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -165,6 +166,11 @@ def size(text: str) -> int:
     if not (number.isascii() and number.isdigit()):
         raise BadValue("needs a size such as 100M")
     return int(number) * _SIZES.get(unit, 1)
+
+
+def largest(text: str) -> int:
+    """A size; 0 is no limit, as in Postfix and Exim."""
+    return size(text) or NO_LIMIT
 
 
 def free_space(text: str) -> tuple[int, int]:
@@ -303,7 +309,7 @@ class Config:
     MAXRECIPIENTS = key(count, 100, "Most recipients in one transaction.", NEW)
     RATE = key(rate, _NO_RATES, "Pace towards the relay: messages per second, minute, hour or day, such as 30/m 500/d.", NEW)
     QUOTA = key(marks, _NO_NAMES, "Words in a relay's answers that mean: enough for now; several with | between.", NEW)
-    MAXSIZE = key(size, 100 << 20, "Largest message accepted.", NEW)
+    MAXSIZE = key(largest, 100 << 20, "Largest message accepted; 0 is no limit.", NEW)
     MINFREE = key(free_space, (0, 0), "Free space below which no message is accepted: a size or a percentage.", NEW)
     FALLBACK = key(hosts, _NO_HOSTS, "Relays tried when the smarthost is down: host[:port] list.", NEW)
     RELAYMAP = optional(path, "File that maps sender patterns to relays and logins.", NEW)

@@ -17,6 +17,7 @@ import select
 from dma_runtime.cmd.caller import Caller, put
 from dma_runtime.cmd.options import Options
 from dma_runtime.cmd.submit import Submission, accepted, argument, resolver
+from dma_runtime.config import NO_LIMIT
 from dma_runtime.errors import (
     EX_DATAERR,
     EX_NOHOST,
@@ -34,6 +35,10 @@ from dma_runtime.smtp.arguments import Mail, Rcpt, Refused
 from dma_runtime.smtp.server import Server
 from dma_runtime.system import identity
 from dma_runtime.system.held import Held
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from dma_runtime.policy.recipients import Resolver
 
 CHUNK = 1 << 16
 PATIENCE = 3600.0  # seconds; RFC 5321 4.5.3.2.7 asks for at least 300
@@ -79,7 +84,7 @@ class Desk:
     dsn = True
 
     def __init__(self, caller: Caller) -> None:
-        self.largest = caller.config.MAXSIZE
+        self.largest = caller.config.MAXSIZE if caller.config.MAXSIZE < NO_LIMIT else 0
         self._caller = caller
         self._asked = caller.options  # of the command line; each message has its own
         self._mailname = identity.mail_name(caller.config)
@@ -87,6 +92,7 @@ class Desk:
         self._mail: Mail | None = None
         self._recipients: list[Rcpt] = []
         self._message: Held | None = None
+        self._rules: Resolver | None = None
 
     def sender(self, mail: Mail) -> None:
         try:
@@ -96,15 +102,22 @@ class Desk:
         self._mail = mail
 
     def recipient(self, rcpt: Rcpt) -> None:
-        if not self._caller.system_mode:
-            try:
-                rules = resolver(self._caller, self._mailname)
-                found = accepted(rules, argument(rcpt.address))
-            except DmaError as error:
-                raise _refused(error) from None
-            if all(one.refused for one in found):
-                raise Refused(550, "5.1.1", f"<{rcpt.address}>: {found[0].refused}")
+        try:
+            plain = argument(rcpt.address)
+            found = [] if self._caller.system_mode else accepted(self._rules_of_this_message(), plain)
+        except DmaError as error:
+            raise _refused(error) from None
+        if found and all(one.refused for one in found):
+            raise Refused(550, "5.1.1", f"<{rcpt.address}>: {found[0].refused}")
+        if len(plain) == 1:
+            rcpt.address = plain[0]  # without quotes it does not need: what is asked for it (DSN) is found by this
         self._recipients.append(rcpt)
+
+    def _rules_of_this_message(self) -> Resolver:
+        """Read once: a message may have thousands of recipients."""
+        if self._rules is None:
+            self._rules = resolver(self._caller, self._mailname)
+        return self._rules
 
     def take(self, data: bytes) -> None:
         if self._message is None:
@@ -165,6 +178,7 @@ class Desk:
     def forget(self) -> None:
         self._mail = None
         self._recipients = []
+        self._rules = None
         if self._message is not None:
             self._message.close()
             self._message = None

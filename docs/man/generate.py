@@ -87,7 +87,7 @@ def default(key):
         return ""
     if value is None or value == ():
         return "Not set by default."
-    shown = {config.duration: lambda v: duration(v), config.wait: lambda v: duration(v), config.size: lambda v: size(v)}
+    shown = {config.duration: lambda v: duration(v), config.wait: lambda v: duration(v), config.largest: lambda v: size(v)}
     if key.parse in shown:
         value = shown[key.parse](value)
     elif key.parse is config.durations:
@@ -111,7 +111,7 @@ def size(count):
 ARGUMENT = {
     config.path: "path", config.port: "port", config.host: "host", config.hosts: "hosts", config.duration: "duration",
     config.wait: "duration",
-    config.durations: "first longest", config.size: "size", config.count: "number", config.rate: "rate",
+    config.durations: "first longest", config.largest: "size", config.count: "number", config.rate: "rate",
     config.fingerprint: "fingerprint", config.masquerade: "address", config.smarthost: "host", config.words: "text",
     config.free_space: "size", config.names: "logins", config.delivery: "where", config.marks: "words",
 }  # fmt: skip

@@ -60,6 +60,7 @@ def test_defaults():
         ("RETRY 1m 2h", "RETRY", (60, 7200)),
         ("EXPIRE 3d", "EXPIRE", 259200),
         ("MAXSIZE 10M", "MAXSIZE", 10 << 20),
+        ("MAXSIZE 0", "MAXSIZE", 1 << 62),
         ("MINFREE 5%", "MINFREE", (0, 5)),
         ("RATE 30/m 500/d", "RATE", ((30, 60), (500, 86400))),
         ("FALLBACK a b:587", "FALLBACK", (Host("a", 0), Host("b", 587))),

@@ -7,6 +7,7 @@ import socket
 import subprocess
 
 import pytest
+import strace
 from agent import Agent
 from mail_server import MailServer
 from sendmail_program import Sendmail
@@ -255,3 +256,27 @@ def test_what_a_client_asks_of_reports_is_kept_for_each_recipient(mail):
         ("two@d.test", "never", ""),
         ("three@d.test", "", ""),
     ]
+
+
+def test_what_is_asked_for_a_quoted_address_is_kept(mail):
+    talk(mail, MESSAGE.replace(b"RCPT TO:<c@d.test>", b'RCPT TO:<"a"@x.test> NOTIFY=never'))
+    ((envelope, _),) = mail.stored()
+    assert [(one.address, one.notify) for one in envelope.recipients][:1] == [("a@x.test", "never")]
+
+
+def test_aliases_are_read_once_a_message(mail, tmp_path):
+    mail.aliases.write_text("bad line\n" + "".join(f"n{n}: n{n}@x.test\n" for n in range(300)))
+    strace.needed()
+    trace = tmp_path / "trace"
+    said = b"".join(b"RCPT TO:<n%d>\r\n" % n for n in range(300))
+    words = ["strace", "-f", "-o", str(trace), "-e", "trace=openat", str(mail.program), "-bs"]
+    text = b"EHLO x\r\nMAIL FROM:<a@x.test>\r\n" + said + b"QUIT\r\n"
+    ran = subprocess.run(words, input=text, capture_output=True, env=mail.environment, timeout=60)
+    assert ran.stdout.count(b"250 2.1.5") == 300
+    assert trace.read_text().count(f'"{mail.aliases}"') == 1
+
+
+def test_no_limit_of_size(mail):
+    mail.configure("SMARTHOST relay.invalid\nDEFER\nMAXSIZE 0\n")
+    assert b"250-SIZE 0\r\n" in talk(mail, b"EHLO x\r\nQUIT\r\n")
+    assert mail.run("a@x.test", stdin=b"Subject: s\n\nx\n").returncode == 0
