@@ -57,6 +57,23 @@ def path(text: str) -> str:
     return text
 
 
+_HOST = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
+
+
+def host_name(text: str) -> str:
+    """A name, in ASCII (IDNA), or the path of a file that holds it."""
+    if text.startswith("/"):
+        return text
+    if not text.isascii():
+        try:
+            text = text.encode("idna").decode("ascii")
+        except UnicodeError:
+            raise BadValue("needs a host name or an absolute path") from None
+    if not text.strip(".") or any(c not in _HOST for c in text):
+        raise BadValue("needs a host name or an absolute path")
+    return text
+
+
 def names(text: str) -> tuple[str, ...]:
     found = tuple(text.replace(",", " ").split())
     if not found:
@@ -296,7 +313,7 @@ class Config:
     INSECURE = key(flag, False, "Allow logging in over an unencrypted connection.")
     FULLBOUNCE = key(flag, False, "Return the whole message in a report, not only its header.")
     NULLCLIENT = key(flag, False, "Send everything to the smarthost, nothing is delivered locally.")
-    MAILNAME = optional(words, "Host name used in addresses and greetings, or the path of a file that holds it.")
+    MAILNAME = optional(host_name, "Host name used in addresses and greetings, or the path of a file that holds it.")
     MASQUERADE = optional(masquerade, "Sender address to use: user@host, user@ or host.")
 
     RETRY = key(durations, (300, 10800), "First and longest time between two attempts.", NEW)

@@ -113,6 +113,7 @@ ARGUMENT = {
     config.wait: "duration",
     config.durations: "first longest", config.largest: "size", config.count: "number", config.rate: "rate",
     config.fingerprint: "fingerprint", config.masquerade: "address", config.smarthost: "host", config.words: "text",
+    config.host_name: "host",
     config.free_space: "size", config.names: "logins", config.delivery: "where", config.marks: "words",
 }  # fmt: skip
 

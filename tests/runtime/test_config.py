@@ -60,6 +60,10 @@ def test_defaults():
         ("RETRY 1m 2h", "RETRY", (60, 7200)),
         ("EXPIRE 3d", "EXPIRE", 259200),
         ("MAXSIZE 10M", "MAXSIZE", 10 << 20),
+        ("MAILNAME box.example", "MAILNAME", "box.example"),
+        ("MAILNAME my_box", "MAILNAME", "my_box"),
+        ("MAILNAME /etc/mailname", "MAILNAME", "/etc/mailname"),
+        ("MAILNAME bücher.example", "MAILNAME", "xn--bcher-kva.example"),
         ("MAXSIZE 0", "MAXSIZE", 1 << 62),
         ("MINFREE 5%", "MINFREE", (0, 5)),
         ("RATE 30/m 500/d", "RATE", ((30, 60), (500, 86400))),
@@ -90,6 +94,9 @@ def test_value(line, key, value):
         ("CONNECTTIMEOUT 0", "duration above zero"),
         ("MAXCONNECTIONS 0", "above zero"),
         ("MASQUERADE a b@c", "without blanks"),
+        ("MAILNAME my host", "a host name or an absolute path"),
+        ("MAILNAME me@x.test", "a host name or an absolute path"),
+        ("MAILNAME .", "a host name or an absolute path"),
     ],
 )
 def test_bad_value_names_file_line_and_what_was_expected(line, words):
