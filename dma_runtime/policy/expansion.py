@@ -5,7 +5,8 @@ Rules (C dma dma.c:180-262, sendmail's for what C dma has not):
   come out of an expansion. Loops end and are named; each destination comes once.
 - Who is left over is asked for a `.forward`: its destinations go on through the aliases, and the user's own name in it, like
   `\\user` anywhere, is the mailbox. One without a usable line forwards nothing.
-- What an alias says and cannot be had (an included file that cannot be read) is an end too, BROKEN: the sender hears of it.
+- What an alias says and cannot be had (an included file that cannot be read, more than MANY destinations) is an end too,
+  BROKEN: the sender hears of it.
 - The destinations of `list` belong to `owner-list`, if there is such an alias: its mail address if it is one, else that
   name. The innermost list counts (sendmail alias.c). Failures go there.
 - In system mode (`shared`) a `.forward` is not its reader's: it includes no files, and its lines are not shown to others.
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 BROKEN = "broken"
 
 _DEPTH = 50  # of aliases within aliases
-_MANY = 10_000  # destinations of one name
+_MANY = 100_000  # destinations of one name
 
 
 class Destination:
@@ -95,7 +96,10 @@ class Expansion:
         """`above`: the names and files on the way here; `at`: owner, user and source of what is named here."""
         for target in targets:
             if len(above) > _DEPTH or len(self._found) > _MANY:
-                self.problems.append(f"{self._aliases.source}: alias {above[0]} has too many destinations")
+                why = f"alias {above[0]} has too many destinations"
+                if (problem := f"{self._aliases.source}: {why}") not in self.problems:
+                    self.problems.append(problem)
+                self._take(BROKEN, why, at)
                 return
             if target.kind == INCLUDE:
                 self._include_file(target.text, above, at)

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dma_runtime.aliases import ADDRESS, FILE, INCLUDE, LOCAL, PIPE, Target, parse
+from dma_runtime.policy import expansion
 from dma_runtime.policy.expansion import BROKEN, Expansion
 
 OWN = ("localhost", "here.test")
@@ -21,8 +22,8 @@ def no_files(path):
 
 def expand(text, name, include=no_files):
     aliases = parse(text, "f")
-    expansion = Expansion(aliases, include=include, own=own)
-    return [(t.kind, t.text) for t in expansion.of(name)], aliases.problems + expansion.problems
+    found = Expansion(aliases, include=include, own=own)
+    return [(t.kind, t.text) for t in found.of(name)], aliases.problems + found.problems
 
 
 def addresses(text, name):
@@ -150,7 +151,9 @@ def test_included_files():
 
 def test_a_chain_without_end_is_cut():
     text = "".join(f"a{n}: a{n + 1}\n" for n in range(500))
-    assert expand(text, "a0")[1] == ["f: alias a0 has too many destinations"]
+    targets, problems = expand(text, "a0")
+    assert problems == ["f: alias a0 has too many destinations"]
+    assert targets == [(BROKEN, "alias a0 has too many destinations")]  # the sender hears of it
 
 
 def test_an_explosion_is_cut():
@@ -158,6 +161,14 @@ def test_an_explosion_is_cut():
     text = "".join(f"a{n}: a{n + 1}, b{n}@x, a{n + 1}\n" for n in range(40))
     targets, _ = expand(text, "a0")
     assert len(targets) <= 10_001
+
+
+def test_a_list_that_is_too_long_is_told_to_the_sender(monkeypatch):
+    monkeypatch.setattr(expansion, "_MANY", 20)
+    targets, problems = expand("l: " + ", ".join(f"u{n}@x" for n in range(30)) + "\n", "l")
+    assert targets[:2] == [(ADDRESS, "u0@x"), (ADDRESS, "u1@x")]
+    assert targets[-1] == (BROKEN, "alias l has too many destinations")
+    assert problems == ["f: alias l has too many destinations"]
 
 
 @settings(max_examples=300)
