@@ -56,9 +56,12 @@ class Source:
     def __init__(self, keep: bool) -> None:
         self._kept: list[bytes] | None = [] if keep else None
         self._size = 0
+        self._ended = False
 
     def read(self) -> bytes:
         """The next bytes, b"" at the end. Raises DmaError (66)."""
+        if self._ended:
+            return b""  # a terminal would be asked for more behind its end
         while True:
             try:
                 data = os.read(0, CHUNK)
@@ -69,6 +72,7 @@ class Source:
                 select.select([0], [], [])
             except OSError as error:
                 raise DmaError(f"can not read mail: {error.strerror}", EX_NOINPUT) from None
+        self._ended = not data
         if self._kept is not None and data:
             self._size += len(data)
             self._kept.append(data)

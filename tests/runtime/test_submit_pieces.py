@@ -10,11 +10,12 @@ import os
 import subprocess
 import termios
 import time
+import types
 
 import pytest
 from sendmail_program import Sendmail
 
-from dma_runtime.cmd import peer
+from dma_runtime.cmd import peer, submit
 from dma_runtime.config import load
 from dma_runtime.request import SUBMIT, Request
 from dma_runtime.system.maillog import MailLog
@@ -102,6 +103,14 @@ def test_standard_input_that_does_not_wait_is_waited_for(mail):
     assert (program.wait(30), program.stderr.read()) == (0, b"")
     ((_, message),) = mail.stored()
     assert message.endswith(b"Subject: s\n\nbody\n")
+
+
+def test_a_terminal_is_not_asked_for_more_behind_the_end(monkeypatch):
+    # What cannot be accepted is kept in dead.letter: all of it is read for that, and a second Ctrl-D was needed.
+    typed = iter([b"Subject: s\n", b""])
+    monkeypatch.setattr(submit, "os", types.SimpleNamespace(read=lambda fd, size: next(typed)))
+    source = submit.Source(keep=True)
+    assert [source.read() for _ in range(4)] == [b"Subject: s\n", b"", b"", b""]
 
 
 def until_read(program):
