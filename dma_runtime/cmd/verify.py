@@ -34,12 +34,13 @@ def verification(caller: Caller) -> tuple[bytes, int]:
     if not caller.options.operands:
         raise DmaError("no recipients from command line", EX_NOINPUT)
     rules = resolver(caller, identity.mail_name(caller.config))
-    said, status = b"", EX_OK
+    said: list[str] = []
+    status = EX_OK
     for recipient in accepted(rules, [found for operand in caller.options.operands for found in argument(operand)]):
         if recipient.refused:
             line, status = f"{recipient.original}... {recipient.refused}", EX_NOUSER
         else:
             mailer = _mailer(recipient.address)
             line = f"{recipient.original}... deliverable: mailer {mailer}, user {recipient.address}"
-        said += (shown(line, 1000) + "\n").encode("utf-8", "backslashreplace")
-    return said, status
+        said.append(shown(line, 1000) + "\n")
+    return "".join(said).encode("utf-8", "backslashreplace"), status
