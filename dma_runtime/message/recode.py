@@ -11,6 +11,7 @@ Each function takes an iterator of chunks and gives one. Decoding gives back eve
 from __future__ import annotations
 
 import binascii
+import re
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _PIECE = 1 << 16  # bytes of a line without an end that are encoded at once
 _ROW = 57  # bytes that make one line of base64
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
 _NOT_BASE64 = bytes(c for c in range(256) if c not in _ALPHABET)
-_PLAIN = bytes(c for c in range(33, 127) if c != 0x3D)
+_UNFIT = re.compile(rb"[^\t -<>-~]|[ \t]\Z")  # for quoted-printable
 _DIGITS = b"0123456789ABCDEFabcdef"
 _HEX = [b"=%02X" % c for c in range(256)]
 
@@ -67,20 +68,19 @@ def _lines(data: bytes) -> list[bytes]:
 
 def _quote(text: bytes, out: list[bytes], broken: bool) -> None:
     """Append one line, without its end; `broken`: it goes on behind a soft break."""
-    column = 0
-    for at, c in enumerate(text):
-        if c == 0x2D and broken and not column:
-            out.append(_HEX[c])
-            column = 3
-            continue
-        plain = c in _PLAIN or (c in b" \t" and at < len(text) - 1)
-        piece = text[at : at + 1] if plain else _HEX[c]
-        if column + len(piece) > _LINE - 1:
-            out.append(b"=\n")
-            column = 0
-            piece = _HEX[c] if c == 0x2D else piece
-        out.append(piece)
-        column += len(piece)
+    line = _UNFIT.sub(lambda found: _HEX[found[0][0]], text)
+    lead, at = b"", 0  # the piece that is being made: `lead`, and what stands from `at` on
+    if broken and line.startswith(b"-"):
+        lead, at = _HEX[0x2D], 1
+    while len(lead) + len(line) - at > _LINE - 1:
+        end = at + _LINE - 1 - len(lead)
+        if line[end - 1] == 0x3D:
+            end -= 1
+        elif line[end - 2] == 0x3D:
+            end -= 2
+        out.append(lead + line[at:end] + b"=\n")
+        lead, at = (_HEX[0x2D], end + 1) if line[end] == 0x2D else (b"", end)
+    out.append(lead + line[at:])
 
 
 def base64(chunks: Iterable[bytes]) -> Iterator[bytes]:
