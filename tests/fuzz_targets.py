@@ -17,7 +17,7 @@ from dma_runtime.cmd import options
 from dma_runtime.envelope import Envelope, Recipient
 from dma_runtime.errors import BrokenMessage, ConfigError, DataError, UsageError
 from dma_runtime.history import fold
-from dma_runtime.message import headers, mime
+from dma_runtime.message import fieldwire, headers, mime
 from dma_runtime.message.intake import Intake
 from dma_runtime.message.wire import wire
 from dma_runtime.policy import relaymap
@@ -97,6 +97,25 @@ def header_scanner(data):
     assert not {b"bcc", b"resent-bcc", b"return-path", b"content-length"} & set(names)
     assert b"received" in names
     assert b"from" in names
+
+
+def field_on_the_wire(data):
+    # Any field: short lines, none blank, no control; the same addresses; ASCII where it has to be, but for addresses.
+    name = (b"to", b"subject", b"content-type", b"references")[len(data) % 4]
+    field = headers.Field(name, name + b": " + data.replace(b"\n", b"\n "))
+    for eightbit in (True, False):
+        out = fieldwire.fit(field, eightbit)
+        lines = out.split(b"\n")
+        assert max(map(len, lines)) <= fieldwire.LONGEST
+        assert not set(b"\r\0") & set(out)
+        assert all(line[:1] in (b" ", b"\t") for line in lines[1:])
+        assert out == field.raw or all(line.strip() for line in lines)
+        if name == b"to" and not set(b"\r\0") & set(data):
+            found, sent = (address.addresses(raw.partition(b":")[2]) for raw in (field.raw, out))
+            good = [one for one in found if "@" in one and one.isascii() and not address.fault(one)]
+            assert good == [one for one in sent if "@" in one and one.isascii() and not address.fault(one)]
+        if name == b"subject" and not eightbit:
+            assert out.isascii()
 
 
 def intake(data):
@@ -407,6 +426,7 @@ PARTS = [
 TARGETS = {
     "tokenizer": (tokenizer, FIELD),
     "header": (header_scanner, [*HEADER, *FIELD, b"From x\n", b">From "]),
+    "field": (field_on_the_wire, [*FIELD, b"\r", b"\0", b"x" * 990, b" " * 900, b"=?utf-8?Q?x?=", b"; a=", b"\n"]),
     "intake": (intake, [b"\r", b"\n", b".", b"x", b"\r\n.\r\n"]),
     "aliases": (aliases_file, [*FIELD, *NAMES]),
     "dma.conf": (dma_conf, [*(name.encode() + b" " for name in config.KEYS), *VALUES]),
