@@ -72,6 +72,7 @@ def test_a_fleet_from_check_to_done(make, server):
     again = fleet.play("--diff")
     assert fleet.changed(again) == {"web0": False, "web1": True, "web2": False}
     assert (again["web0"][1]["changes"], again["web0"][1]["diff"]) == ([], [])
+    assert "journal" not in again["web0"][1]
     assert server.logins[logins:] == [("web", True)], "where nothing is to change nobody signs in"
     assert SECRET not in fleet.output
 
