@@ -57,7 +57,7 @@ attributes:
     description: Shows the differences of files. Passwords are not shown.
     support: full
 author:
-  - The dma project
+  - The dma project (!UNKNOWN)
 """
 
 EXAMPLES = r"""
