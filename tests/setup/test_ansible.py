@@ -150,7 +150,7 @@ def test_what_looks_odd_is_a_warning(make):
 
 
 def run(folder, *words, cwd=None, timeout=110):
-    fleets.needed()
+    fleets.needed(words[0])
     command = [str(fleets.BIN / words[0]), *words[1:]]
     return subprocess.run(command, capture_output=True, text=True, env=fleets.environment(folder), timeout=timeout, cwd=cwd)
 
