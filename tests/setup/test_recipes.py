@@ -91,6 +91,8 @@ def test_the_skeleton_is_an_answers_file(name, tmp_path):
         ("  - saved: {}", "  - stop: {says: x, advice: [{}]}", 8, "must hold text"),
         ("about: a", "about: &a a\nlimits: {x: *a}", 3, "aliases are not understood"),
         ("about: a", "about: !x a", 3, "not understood"),
+        ("about: a", "about: !!int a", 3, "is no such number"),
+        pytest.param("about: a", "about: " + "9" * 5000, 3, "is no such number", id="digits"),
     ],
 )
 def test_a_faulty_recipe_is_named_with_file_and_line(tmp_path, old, new, line, says):
