@@ -112,7 +112,7 @@ def _file(path: str) -> Given:
 def _toml(text: str, path: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
         raise FileProblem(path, 0, str(error)) from None
 
 

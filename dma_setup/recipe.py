@@ -42,7 +42,7 @@ from functools import lru_cache
 from typing import Any
 
 from dma_runtime import config
-from dma_setup import resources, yamlfile
+from dma_setup import fields, render, resources, yamlfile
 from dma_setup.errors import FileProblem, SetupError
 from dma_setup.question import TYPES, Default, Question, Shape
 from dma_setup.yamlfile import Data
@@ -62,11 +62,25 @@ TOP_KEYS = (
 )
 PROVIDER_KEYS = ("name", "domains", "mx", "hosts")
 RELAY_KEYS = ("host", "ports", "tls", "login", "password", "fingerprint")
+TLS = ("", "implicit", "starttls", "opportunistic", "none")
 REFUSAL_KEYS = ("code", "status", "text", "says", "advice", "again", "quota")
-VERBS = (
-    *("directory", "settings", "stop", "login", "alias", "secret", "launcher", "link", "wake", "saved"),
-    *("account", "library", "mailer", "oldqueue", "service"),  # of system mode
-)
+VERBS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {  # verb: (arguments it needs, others it takes)
+    "account": (("name", "home"), ("comment",)),
+    "alias": (("path", "name", "to"), ()),
+    "directory": (("path", "mode"), ("says", "owner")),
+    "launcher": ((), ()),
+    "library": ((), ()),
+    "link": (("name",), ("says",)),
+    "login": (("path", "host", "user"), ()),
+    "mailer": ((), ()),
+    "oldqueue": (("path", "owner"), ()),
+    "saved": ((), ()),
+    "secret": (("keyring", "service", "user"), ()),
+    "service": ((), ("resident",)),
+    "settings": (("path", "keys"), ("mode", "says")),
+    "stop": (("says",), ("advice",)),
+    "wake": ((), ()),
+}
 
 
 @dataclass(frozen=True)
@@ -181,15 +195,17 @@ def by_host(host: str, known: list[Recipe] | None = None) -> Recipe | None:
 def load(path: str) -> Recipe:
     """The recipe in the file `path`."""
     data = _open(path)
-    top = _mapping(data, TOP_KEYS)
-    name = _text(data, "recipe", required=True)
+    top = fields.mapping(data, TOP_KEYS)
+    fields.templates(data, render.wrong)
+    name = fields.text(data, "recipe", required=True)
     if name != os.path.basename(path).removesuffix(".yml"):
         raise data.problem(f"recipe says {name}, but the file is {os.path.basename(path)}", "recipe")
     questions, steps, refusals = _questions(data), _steps(data), _refusals(data)
     relay = _relay(data)
     if "pattern" in top:
-        shared = _shared(resources.pattern(_text(data, "pattern", required=True)))
-        _mapping(shared, ("questions", "steps", "refusals"))
+        shared = _shared(resources.pattern(fields.text(data, "pattern", required=True)))
+        fields.mapping(shared, ("questions", "steps", "refusals"))
+        fields.templates(shared, render.wrong)
         settings = _settings(data, refusals)
         questions, steps = questions + _questions(shared), steps + [_with(step, settings) for step in _steps(shared)]
         secret = relay.password if relay is not None else ""
@@ -206,11 +222,11 @@ def load(path: str) -> Recipe:
         raise data.problem(f"there is no question {relay.password}", "relay", "password")
     return Recipe(
         name=name,
-        summary=_text(data, "summary", required=True),
-        about=_text(data, "about", required=True),
+        summary=fields.text(data, "summary", required=True),
+        about=fields.text(data, "about", required=True),
         provider=_provider(data),
         relay=relay,
-        limits=top.get("limits") or {},
+        limits=_limits(data),
         questions=tuple(questions),
         steps=tuple(steps),
         refusals=tuple(refusals),
@@ -242,87 +258,44 @@ def _open(path: str) -> Data:
 # ---------------------------------------------------------------- the schema
 
 
-def _inside(data: Data, keys: tuple[object, ...]) -> Any:
-    value = data.value
-    for key in keys:
-        value = value[key]
-    return value
-
-
-def _mapping(data: Data, allowed: tuple[str, ...], *keys: object) -> dict[str, Any]:
-    value = _inside(data, keys)
-    if not isinstance(value, dict):
-        raise data.problem("must be a mapping", *keys)
-    for key in value:
-        if key not in allowed:
-            raise data.problem(f"unknown key {key}; known are {', '.join(allowed)}", *keys, key)
-    return value
-
-
-def _text(data: Data, *keys: object, required: bool = False) -> str:
-    *path, last = keys
-    holder = _inside(data, tuple(path))
-    if last not in holder:
-        if required:
-            raise data.problem(f"{last} is missing", *path)
-        return ""
-    value = holder[last]
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str) or (required and not value.strip()):
-        raise data.problem(f"{last} must be text", *keys)
-    return value.strip()
-
-
-def _flag(data: Data, default: bool, *keys: object) -> bool:
-    *path, last = keys
-    value = _inside(data, tuple(path)).get(last, default)
-    if not isinstance(value, bool):
-        raise data.problem(f"{last} must be true or false", *keys)
-    return value
-
-
-def _texts(data: Data, *keys: object) -> tuple[str, ...]:
-    """A list of texts; one text or number alone is a list of one."""
-    *path, last = keys
-    value = _inside(data, tuple(path)).get(last, [])
-    found = value if isinstance(value, list) else [value]
-    for at, item in enumerate(found):
-        if isinstance(item, bool) or not isinstance(item, (str, int)):
-            raise data.problem(f"{last} must hold text", *keys, at)
-    return tuple(str(item).strip() for item in found)
-
-
 def _provider(data: Data) -> Provider:
     if "provider" not in data.value:
         return Provider()
-    _mapping(data, PROVIDER_KEYS, "provider")
-    lists = {name: _texts(data, "provider", name) for name in PROVIDER_KEYS if name != "name"}
-    return Provider(_text(data, "provider", "name"), **lists)
+    fields.mapping(data, PROVIDER_KEYS, "provider")
+    lists = {name: fields.texts(data, "provider", name) for name in PROVIDER_KEYS if name != "name"}
+    return Provider(fields.text(data, "provider", "name"), **lists)
 
 
 def _relay(data: Data) -> RelayTemplate | None:
     if "relay" not in data.value:
         return None
-    _mapping(data, RELAY_KEYS, "relay")
+    fields.mapping(data, RELAY_KEYS, "relay")
+    for at, port in enumerate(fields.texts(data, "relay", "ports")):
+        if "{" not in port and any(not word.isdigit() or not 0 < int(word) < 65536 for word in port.split()):
+            raise data.problem(f"{port} is not a port number", "relay", "ports", at)
+    tls = fields.text(data, "relay", "tls")
+    if "{" not in tls and tls not in TLS:
+        raise data.problem(f"tls must be one of {', '.join(TLS[1:])}", "relay", "tls")
     return RelayTemplate(
-        host=_text(data, "relay", "host", required=True),
-        ports=_texts(data, "relay", "ports"),
-        tls=_text(data, "relay", "tls"),
-        login=_text(data, "relay", "login"),
-        password=_text(data, "relay", "password"),
-        fingerprint=_text(data, "relay", "fingerprint"),
+        host=fields.text(data, "relay", "host", required=True),
+        ports=fields.texts(data, "relay", "ports"),
+        tls=tls,
+        login=fields.text(data, "relay", "login"),
+        password=fields.text(data, "relay", "password"),
+        fingerprint=fields.text(data, "relay", "fingerprint"),
     )
+
+
+def _limits(data: Data) -> dict[str, Any]:
+    found = data.value.get("limits")
+    return {} if found is None else fields.scalars(data, tuple(found) if isinstance(found, dict) else (), "limits")
 
 
 def _settings(data: Data, refusals: list[Refusal]) -> dict[str, Any]:
     """The keys of dma.conf that a recipe adds to those of its pattern, the texts it marks as quota among them."""
     found: dict[str, Any] = {}
     if "settings" in data.value:
-        found.update(_mapping(data, tuple(config.KEYS), "settings"))
-    for name, value in found.items():
-        if isinstance(value, (dict, list)):
-            raise data.problem(f"{name} must be text, a number, true or false", "settings", name)
+        found.update(fields.scalars(data, tuple(config.KEYS), "settings"))
     if marks := [refusal.marks for refusal in refusals if refusal.marks]:
         found.setdefault("QUOTA", " | ".join(marks))
     return found
@@ -341,25 +314,18 @@ def _with(step: Step, settings: dict[str, Any]) -> Step:
     return replace(step, arguments={**step.arguments, "keys": {**step.arguments.get("keys", {}), **works}})
 
 
-def _items(data: Data, name: str) -> int:
-    value = data.value.get(name) or []
-    if not isinstance(value, list):
-        raise data.problem(f"{name} must be a list", name)
-    return len(value)
-
-
 QUESTION_KEYS = ("id", "type", "ask", "help", "choices", "default", "optional", "asked", "when", "strip", "shape", "derive")
 
 
 def _questions(data: Data) -> list[Question]:
     found = []
-    for at in range(_items(data, "questions")):
+    for at in range(fields.items(data, "questions")):
         here = ("questions", at)
-        value = _mapping(data, QUESTION_KEYS, *here)
-        kind = _text(data, *here, "type", required=True)
+        value = fields.mapping(data, QUESTION_KEYS, *here)
+        kind = fields.text(data, *here, "type", required=True)
         if kind not in TYPES:
             raise data.problem(f"unknown type {kind}; known are {', '.join(TYPES)}", *here, "type")
-        identifier = _text(data, *here, "id", required=True)
+        identifier = fields.text(data, *here, "id", required=True)
         if not re.fullmatch(r"[a-z][a-z0-9_]*", identifier):
             raise data.problem("id must be lower-case letters, digits and _", *here, "id")
         choices, offered = _choices(data, *here) if "choices" in value else ({}, {})
@@ -367,26 +333,26 @@ def _questions(data: Data) -> list[Question]:
             raise data.problem("type choice and choices belong together", *here)
         shape = None
         if "shape" in value:
-            _mapping(data, ("pattern", "says"), *here, "shape")
-            shape = Shape(_pattern(data, *here, "shape", "pattern"), _text(data, *here, "shape", "says", required=True))
-        strip = _text(data, *here, "strip")
+            fields.mapping(data, ("pattern", "says"), *here, "shape")
+            shape = Shape(fields.pattern(data, *here, "shape", "pattern"), fields.text(data, *here, "shape", "says", required=True))
+        strip = fields.text(data, *here, "strip")
         if strip not in ("", "blanks"):
             raise data.problem("strip can only be blanks", *here, "strip")
         found.append(
             Question(
                 id=identifier,
                 type=kind,
-                ask=_text(data, *here, "ask", required=True),
-                help=_text(data, *here, "help"),
+                ask=fields.text(data, *here, "ask", required=True),
+                help=fields.text(data, *here, "help"),
                 choices=choices,
                 offered=offered,
                 defaults=_defaults(data, *here),
-                optional=_flag(data, False, *here, "optional"),
-                asked=_flag(data, True, *here, "asked"),
-                when=_text(data, *here, "when"),
+                optional=fields.flag(data, False, *here, "optional"),
+                asked=fields.flag(data, True, *here, "asked"),
+                when=fields.text(data, *here, "when"),
                 strip=strip,
                 shape=shape,
-                derive=_text(data, *here, "derive"),
+                derive=fields.text(data, *here, "derive"),
             )
         )
     return found
@@ -396,51 +362,63 @@ def _choices(data: Data, *here: object) -> tuple[dict[str, str], dict[str, str]]
     """(value -> what it means, value -> when it is offered): `VALUE: text` or `VALUE: {says: text, when: …}`."""
     says: dict[str, str] = {}
     offered: dict[str, str] = {}
-    found = _inside(data, here)["choices"]
-    for name in _mapping(data, tuple(found) if isinstance(found, dict) else (), *here, "choices"):
+    found = fields.inside(data, here)["choices"]
+    for name in fields.mapping(data, tuple(found) if isinstance(found, dict) else (), *here, "choices"):
         if isinstance(found[name], dict):
-            _mapping(data, ("says", "when"), *here, "choices", name)
-            says[name] = _text(data, *here, "choices", name, "says", required=True)
-            offered[name] = _text(data, *here, "choices", name, "when", required=True)
+            fields.mapping(data, ("says", "when"), *here, "choices", name)
+            says[name] = fields.text(data, *here, "choices", name, "says", required=True)
+            offered[name] = fields.text(data, *here, "choices", name, "when", required=True)
         else:
-            says[name] = _text(data, *here, "choices", name, required=True)
+            says[name] = fields.text(data, *here, "choices", name, required=True)
     return says, offered
 
 
 def _defaults(data: Data, *here: object) -> tuple[Default, ...]:
-    value = _inside(data, here).get("default")
-    if value is None:
+    listed = fields.inside(data, here).get("default")
+    if listed is None:
         return ()
-    if not isinstance(value, list):
-        return (Default(_text(data, *here, "default"), ""),)
+    if not isinstance(listed, list):
+        return (Default(fields.text(data, *here, "default"), ""),)
     found = []
-    for at in range(len(value)):
-        _mapping(data, ("value", "says"), *here, "default", at)
-        found.append(Default(_text(data, *here, "default", at, "value", required=True), _text(data, *here, "default", at, "says")))
+    for at in range(len(listed)):
+        fields.mapping(data, ("value", "says"), *here, "default", at)
+        value = fields.text(data, *here, "default", at, "value", required=True)
+        found.append(Default(value, fields.text(data, *here, "default", at, "says")))
     return tuple(found)
-
-
-def _pattern(data: Data, *keys: object) -> str:
-    text = _text(data, *keys)
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise data.problem(f"not a regular expression: {error}", *keys) from None
-    return text
 
 
 def _steps(data: Data) -> list[Step]:
     found = []
-    for at in range(_items(data, "steps")):
-        value = _mapping(data, (*VERBS, "when"), "steps", at)
+    for at in range(fields.items(data, "steps")):
+        value = fields.mapping(data, (*VERBS, "when"), "steps", at)
         verbs = [key for key in value if key in VERBS]
         if len(verbs) != 1:
             raise data.problem(f"a step has exactly one verb of {', '.join(VERBS)}", "steps", at)
-        arguments = value[verbs[0]] or {}
-        if not isinstance(arguments, dict):
-            raise data.problem(f"the arguments of {verbs[0]} must be a mapping", "steps", at, verbs[0])
-        found.append(Step(verbs[0], arguments, _text(data, "steps", at, "when"), f"{data.path}:{data.at('steps', at)}"))
+        arguments = _arguments(data, at, verbs[0]) if value[verbs[0]] is not None else {}
+        found.append(Step(verbs[0], arguments, fields.text(data, "steps", at, "when"), f"{data.path}:{data.at('steps', at)}"))
     return found
+
+
+def _arguments(data: Data, at: int, verb: str) -> dict[str, Any]:
+    here = ("steps", at, verb)
+    needed, others = VERBS[verb]
+    found = fields.mapping(data, (*needed, *others), *here)
+    for name in needed:
+        if name not in found:
+            raise data.problem(f"{verb} needs {name}", *here)
+    made: dict[str, Any] = {}
+    for name in found:
+        if name == "keys":
+            made[name] = fields.scalars(data, tuple(config.KEYS), *here, name)
+        elif name == "advice":
+            made[name] = list(fields.texts(data, *here, name))
+        elif name == "resident" and isinstance(found[name], bool):
+            made[name] = found[name]
+        else:
+            made[name] = fields.text(data, *here, name)
+    if "mode" in made and "{" not in made["mode"] and not re.fullmatch("0?[0-7]{3}", made["mode"]):
+        raise data.problem('mode must be octal digits in quotes, such as "0644"', *here, "mode")
+    return made
 
 
 _PLAIN_WORDS = re.compile(r"[\w ,:;'/-]+(?:\|[\w ,:;'/-]+)*")
@@ -448,25 +426,25 @@ _PLAIN_WORDS = re.compile(r"[\w ,:;'/-]+(?:\|[\w ,:;'/-]+)*")
 
 def _refusals(data: Data) -> list[Refusal]:
     found = []
-    for at in range(_items(data, "refusals")):
+    for at in range(fields.items(data, "refusals")):
         here = ("refusals", at)
-        _mapping(data, REFUSAL_KEYS, *here)
-        code = _text(data, *here, "code")
+        fields.mapping(data, REFUSAL_KEYS, *here)
+        code = fields.text(data, *here, "code")
         if code and not re.fullmatch(r"[245][0-9][0-9]", code):
             raise data.problem("code must be three digits", *here, "code")
-        status = _text(data, *here, "status")
+        status = fields.text(data, *here, "status")
         if status and not re.fullmatch(r"[245]\.[0-9]+\.[0-9]+", status):
             raise data.problem("status must look like 5.7.8", *here, "status")
-        quota, text = _flag(data, False, *here, "quota"), _pattern(data, *here, "text")
+        quota, text = fields.flag(data, False, *here, "quota"), fields.pattern(data, *here, "text")
         if quota and not (text or status):
             raise data.problem("quota: true needs a status or a text", *here)
         if quota and text and not _PLAIN_WORDS.fullmatch(text):
             raise data.problem("a text that marks a quota is plain words, several with | between", *here, "text")
         found.append(
             Refusal(
-                says=_text(data, *here, "says", required=True),
-                advice=_texts(data, *here, "advice"),
-                again=_text(data, *here, "again"),
+                says=fields.text(data, *here, "says", required=True),
+                advice=fields.texts(data, *here, "advice"),
+                again=fields.text(data, *here, "again"),
                 code=int(code or 0),
                 status=status,
                 text=text,

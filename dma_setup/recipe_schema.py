@@ -36,6 +36,16 @@ def _keys(names: tuple[str, ...], schemas: Schema) -> Schema:
     return {name: schemas.get(name, _TEXT) for name in names}
 
 
+def _settings() -> Schema:
+    return _object({name: {**_SETTING, "description": key.says} for name, key in config.KEYS.items()})
+
+
+def _arguments(needed: tuple[str, ...], others: tuple[str, ...]) -> Schema:
+    kinds = {"keys": _settings(), "advice": _TEXTS, "resident": {"type": ["string", "boolean"]}}
+    made = _object({name: kinds.get(name, _PLAIN) for name in (*needed, *others)}, needed)
+    return made if needed else {**made, "type": ["object", "null"]}
+
+
 def make() -> Schema:
     default = {
         "anyOf": [_PLAIN, {"type": "array", "items": _object({"value": _TEXT, "says": _TEXT}, ("value",))}],
@@ -69,7 +79,7 @@ def make() -> Schema:
         recipe.RELAY_KEYS,
         {"ports": _TEXTS, "password": {**_TEXT, "description": "The id of the question for the password."}},
     )
-    verbs: Schema = {verb: {"type": ["object", "null"]} for verb in recipe.VERBS}
+    verbs = {verb: _arguments(*arguments) for verb, arguments in recipe.VERBS.items()}
     step = {
         **_object({**verbs, "when": _TEXT}),
         "oneOf": [{"required": [verb]} for verb in recipe.VERBS],
@@ -80,7 +90,7 @@ def make() -> Schema:
             "provider": _object(_keys(recipe.PROVIDER_KEYS, {name: _TEXTS for name in recipe.PROVIDER_KEYS if name != "name"})),
             "relay": _object(relay, ("host",), "Where mail goes. Absent: nothing leaves, or mail goes straight to its recipients."),
             "limits": {"type": "object", "additionalProperties": _PLAIN, "description": "For people."},
-            "settings": _object({name: {**_SETTING, "description": key.says} for name, key in config.KEYS.items()}),
+            "settings": _settings(),
             "questions": {"type": "array", "items": _object(question, ("id", "type", "ask"))},
             "steps": {"type": "array", "items": step},
             "refusals": {"type": "array", "items": _object(refusal, ("says",))},

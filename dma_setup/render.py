@@ -11,6 +11,7 @@ Filters: `dmaconf` passes a value that dma.conf can hold and refuses the rest, `
 from __future__ import annotations
 
 import shlex
+from functools import lru_cache
 from typing import Any
 
 import jinja2
@@ -92,6 +93,19 @@ def truth(source: str, values: dict[str, Any]) -> bool:
         return bool(environment().compile_expression(source, undefined_to_none=False)(**context(values)))
     except jinja2.TemplateError as error:
         raise SetupError(f"recipe: when: {source!r}: {error}") from error
+
+
+@lru_cache(maxsize=512)
+def wrong(source: str, is_condition: bool) -> str:
+    """What is wrong with the syntax of a recipe's string, "" when nothing is. Names are looked up only when it is filled in."""
+    try:
+        if is_condition:
+            environment().compile_expression(source)
+        elif "{" in source:
+            environment().parse(source)
+    except jinja2.TemplateError as error:
+        return f"{source!r}: {error.message}"
+    return ""
 
 
 def fill(value: Any, values: dict[str, Any]) -> Any:

@@ -104,4 +104,7 @@ class _Reader:
             raise FileProblem(self._path, line, f"`{text}' is a different number to YAML; put it in quotes")
         if kind not in ("str", "int", "float", "bool", "null"):
             raise FileProblem(self._path, line, f"a value of type {kind} is not understood; put it in quotes")
-        return self._loader.construct_object(node)
+        try:
+            return self._loader.construct_object(node)
+        except ValueError:  # `!!int x', or a number of thousands of digits
+            raise FileProblem(self._path, line, f"`{text[:40]}' is no such number; put it in quotes") from None

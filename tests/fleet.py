@@ -8,7 +8,6 @@ What runs as `dma-setup` on the hosts is a witness: it notes its arguments and t
 the real program. A tree holds what is kept by name: nothing of this machine is touched.
 """
 
-import importlib.util
 import json
 import os
 import pathlib
@@ -69,9 +68,9 @@ os.execv({program!r}, [{program!r}, *sys.argv[1:]])
 """
 
 
-def needed():
-    if importlib.util.find_spec("ansible") is None:
-        pytest.skip("needs ansible-core: python tests/install_groups.py test")
+def needed(program="ansible-playbook"):
+    if not (BIN / program).exists():
+        pytest.skip(f"needs {program}: python tests/install_groups.py test")
 
 
 def environment(folder):
@@ -206,7 +205,9 @@ class Sshd:
             subprocess.run(words, check=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # compiled in: where the unprivileged half lives
+        self.made = not os.path.isdir("/run/sshd")
+        if self.made:
+            os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # compiled in: where the unprivileged half lives
         allowed = self.folder / "allowed"
         allowed.write_text((self.folder / "key.pub").read_text())
         allowed.chmod(0o600)
@@ -232,3 +233,8 @@ class Sshd:
     def __exit__(self, *error):
         self.process.terminate()
         self.process.wait(10)
+        if self.made:
+            try:
+                os.rmdir("/run/sshd")
+            except OSError:
+                pass  # another one needs it

@@ -27,6 +27,11 @@ from dma_runtime.smtp.reply import LINE_LIMIT, BadReply, ReplyParser
 from dma_runtime.smtp.server import Server
 from dma_runtime.system.ledger import Ledger
 from dma_runtime.system.spool import Spool
+from dma_setup import yamlfile
+from dma_setup.discover import autoconfig
+from dma_setup.discover.candidate import host_name
+from dma_setup.discover.network import NothingThere
+from dma_setup.errors import FileProblem
 
 
 def cut(data, size):
@@ -38,6 +43,35 @@ def cut(data, size):
 def sizes(data):
     """Ways to cut it: whole, by bytes, and one that depends on the data."""
     return {max(1, len(data)), 1, 1 + sum(data) % 7}
+
+
+# ---------------------------------------------------------------- what setup reads of others
+
+
+def autoconfig_document(data):
+    # Servers that can be shown on a terminal and written into dma.conf, or a reason; nothing else.
+    try:
+        found = autoconfig.servers(data, "alice@x.test", "fuzz")
+    except NothingThere:
+        return
+    for one in found:
+        assert host_name(one.host) == one.host, one
+        assert one.login.isprintable(), one
+        assert 0 < int(one.port) < 65536, one
+        assert one.tls in ("implicit", "starttls"), one
+
+
+def yaml_text(data):
+    # Plain values, or a problem that names the file; nothing else.
+    try:
+        found = yamlfile.load(data.decode("utf-8", "replace"), "fuzz.yml")
+    except FileProblem:
+        return
+    pending = [found.value]
+    while pending:
+        one = pending.pop()
+        assert one is None or type(one) in (str, int, float, bool, list, dict), one
+        pending += one if isinstance(one, list) else [*one, *one.values()] if isinstance(one, dict) else []
 
 
 # ---------------------------------------------------------------- rules
@@ -423,6 +457,18 @@ PARTS = [
     b"Content-Transfer-Encoding: quoted-printable\n", b"Content-Transfer-Encoding: base64\n", b"x" * 1000, b"\0", b"\r",
     b"Content-Type: message/rfc822\n", b"=3D", b"AAAA", b"Subject: ", b".", b"\xff", b"-", b"x" * 75,
 ]  # fmt: skip
+XML = [
+    b"<clientConfig>", b"<emailProvider>", b'<outgoingServer type="smtp">', b"<hostname>", b"x.test", b"</hostname>", b"<port>465",
+    b"</port>", b"<socketType>SSL</socketType>", b"<username>", b"%EMAILLOCALPART%", b"</username>", b"&#155;", b"&#10;",
+    b"<authentication>plain</authentication>", b"</outgoingServer>", b"</emailProvider>", b"</clientConfig>", b"<!DOCTYPE x>",
+    b"<?xml version='1.0' encoding='latin-1'?>", b"\xc2\x9b", b"<![CDATA[", b"]]>", b"99999", b" ",
+    b'<clientConfig><emailProvider><outgoingServer type="smtp"><socketType>SSL</socketType><port>465</port><hostname>',
+    b"</hostname></outgoingServer></emailProvider></clientConfig>",
+]  # fmt: skip
+YAML = [
+    b"a", b": ", b"\n", b"  ", b"- ", b"{", b"}", b"[", b"]", b"'", b'"', b"|\n", b"!vault ", b"!x ", b"&a ", b"*a", b"yes", b"010",
+    b"1:30", b"2026-01-01", b"0x1f", b".inf", b"9" * 5000, b"~", b"? ", b"# ", b"---\n", b"...\n", b"<<: ", b"\t", b"%YAML 1.2\n",
+]  # fmt: skip
 TARGETS = {
     "tokenizer": (tokenizer, FIELD),
     "header": (header_scanner, [*HEADER, *FIELD, b"From x\n", b">From "]),
@@ -439,4 +485,6 @@ TARGETS = {
     "spool": (spool_file, ENVELOPE),
     "log": (attempt_log, EVENTS),
     "wire": (to_the_relay, PARTS),
+    "autoconfig": (autoconfig_document, XML),
+    "yaml": (yaml_text, YAML),
 }

@@ -1,15 +1,17 @@
 """The autoconfig format of Thunderbird and others (draft-ietf-mailmaint-autoconfig-04): the outgoing SMTP servers of it.
 
 Read by expat with DTDs and entities refused: a document that declares any is no configuration. Servers without TLS, and
-such as take neither a password nor anything else known here, are left out.
+such as take neither a password nor anything else known here, are left out; so are names that are no host names and
+logins with characters that a terminal would obey.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
-from dma_setup.discover.candidate import Candidate
+from dma_setup.discover.candidate import Candidate, host_name
 from dma_setup.discover.network import NothingThere
 from dma_setup.relay import IMPLICIT, STARTTLS
 
@@ -28,17 +30,12 @@ def servers(body: bytes, address: str, source: str) -> list[Candidate]:
     found = []
     for server in _read(body):
         tls = _TLS.get(server.texts.get("socketType", ""))
-        host, port = server.texts.get("hostname", ""), server.texts.get("port", "")
-        if (
-            tls is None
-            or not host
-            or not port.isdigit()
-            or not 0 < int(port) < 65536
-            or (server.ways and not server.ways & _PASSWORD)
-        ):
-            continue
+        host, port = host_name(_fill(server.texts.get("hostname", ""), address)), server.texts.get("port", "")
         login = _fill(server.texts.get("username", "%EMAILADDRESS%"), address)
-        found.append(Candidate(_fill(host, address).lower(), port, tls, login, source))
+        is_port = re.fullmatch("[0-9]{1,5}", port) is not None and 0 < int(port) < 65536
+        takes_passwords = not server.ways or server.ways & _PASSWORD
+        if tls is not None and host and is_port and takes_passwords and login and login.isprintable():
+            found.append(Candidate(host, str(int(port)), tls, login, source))
     if not found:
         raise NothingThere("names no server with TLS and a password")
     return found

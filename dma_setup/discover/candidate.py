@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from dma_runtime.policy.exchangers import NoExchanger, a_labels
 from dma_setup.relay import IMPLICIT
 
 
@@ -28,6 +30,18 @@ class Candidate:
     @property
     def says(self) -> str:
         return f"{self.where}, {'TLS' if self.tls == IMPLICIT else 'STARTTLS'}"
+
+
+_NAME = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(?:\.(?!-)[a-z0-9_-]{1,63}(?<!-))*")
+
+
+def host_name(text: str) -> str:
+    """A host name as DNS knows it, lower case; "" for what is none. It came from the net, and is shown and written down."""
+    try:
+        name = a_labels(text)
+    except NoExchanger:
+        return ""
+    return name if text.isprintable() and _NAME.fullmatch(name) else ""
 
 
 def is_inside(host: str, domain: str) -> bool:

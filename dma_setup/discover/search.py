@@ -24,7 +24,7 @@ from urllib.parse import quote
 from dma_runtime.policy.exchangers import NoExchanger, a_labels
 from dma_setup import recipe as recipes
 from dma_setup.discover import autoconfig
-from dma_setup.discover.candidate import Candidate, is_inside
+from dma_setup.discover.candidate import Candidate, host_name, is_inside
 from dma_setup.discover.network import SECONDS, Network, NothingThere
 from dma_setup.errors import UsageProblem
 from dma_setup.recipe import Recipe
@@ -165,7 +165,11 @@ def _srv(address: str, domain: str, network: Network) -> list[Candidate]:
         ]
         if any(not host for _, _, host, _ in found):
             continue  # RFC 2782: a lone "." says that the service is not offered
-        listed += [Candidate(host, str(port), tls, address, "SRV records") for _, _, host, port in sorted(found)]
+        listed += [
+            Candidate(host, str(port), tls, address, "SRV records")
+            for _, _, host, port in sorted(found)
+            if host_name(host) == host and port
+        ]
     if not listed:
         raise NothingThere("there are none")
     return listed

@@ -72,6 +72,7 @@ def test_a_fleet_from_check_to_done(make, server):
     again = fleet.play("--diff")
     assert fleet.changed(again) == {"web0": False, "web1": True, "web2": False}
     assert (again["web0"][1]["changes"], again["web0"][1]["diff"]) == ([], [])
+    assert "journal" not in again["web0"][1]
     assert server.logins[logins:] == [("web", True)], "where nothing is to change nobody signs in"
     assert SECRET not in fleet.output
 
@@ -149,7 +150,7 @@ def test_what_looks_odd_is_a_warning(make):
 
 
 def run(folder, *words, cwd=None, timeout=110):
-    fleets.needed()
+    fleets.needed(words[0])
     command = [str(fleets.BIN / words[0]), *words[1:]]
     return subprocess.run(command, capture_output=True, text=True, env=fleets.environment(folder), timeout=timeout, cwd=cwd)
 

@@ -179,6 +179,12 @@ def test_one_that_swallows_everything_costs_no_more_than_the_deadline(net, names
     silent.close()
 
 
+def test_an_srv_target_that_is_no_host_name_is_none(net, names):
+    names.add(r"_submissions._tcp.good.example. 60 SRV 0 1 465 a\\032b.good.example.")
+    names.add("_submission._tcp.good.example. 60 SRV 0 1 0 smtp.good.example.")
+    assert find(net)[1]["SRV records"] == "there are none"
+
+
 def test_submission_is_next_and_a_lone_dot_is_no_service(net, names):
     names.add("_submissions._tcp.good.example. 60 SRV 0 0 0 .\n_submission._tcp.good.example. 60 SRV 0 1 587 smtp.good.example.")
     found, _ = find(net)
@@ -344,6 +350,11 @@ def test_a_resolver_that_fails_is_said(net, names):
         ("<clientConfig/>", "names no server"),
         (CONFIG.replace("STARTTLS", "plain"), "names no server"),
         (CONFIG.replace(">587<", ">99999<"), "names no server"),
+        (CONFIG.replace(">587<", ">٥٨٧<"), "names no server"),
+        (CONFIG.replace("smtp.%EMAILDOMAIN%", "smtp.good.example\u009b2J"), "names no server"),
+        (CONFIG.replace("smtp.%EMAILDOMAIN%", "smtp.good.example\nx"), "names no server"),
+        (CONFIG.replace("smtp.%EMAILDOMAIN%", "-x.good.example"), "names no server"),
+        (CONFIG.replace("<username>%EMAILLOCALPART%</username>", "<username>a\u009b2Jb</username>"), "names no server"),
     ],
 )
 def test_xml_that_is_not_read(body, why):

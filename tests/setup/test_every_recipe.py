@@ -9,7 +9,7 @@ import pytest
 from provisioning import FACTS, Machine, home_place, plan, tree
 
 from dma_runtime import config
-from dma_runtime.outcome import DEFERRED, RELAY
+from dma_runtime.outcome import DEFERRED, PACE, RELAY
 from dma_runtime.policy import verdict
 from dma_runtime.smtp.reply import reply
 from dma_setup import apply, cli, derive, recipe, recipe_schema, relay, resources, undo, verify
@@ -240,7 +240,7 @@ def test_a_null_client_is_one_only_as_long_as_it_is_told(tmp_path):
 
 
 # What the providers publish, where they do (providers.md): the keys that a recipe adds to dma.conf.
-PACE = {
+PUBLISHED = {
     "gmail": {"RATE": "500/d"},
     "google-workspace-relay": {"RATE": "10000/d", "MAXRECIPIENTS": "100"},
     "microsoft365": {"RATE": "30/m 10000/d", "MAXCONNECTIONS": "3"},
@@ -251,25 +251,22 @@ PACE = {
 
 
 @pytest.mark.parametrize("name", FULL)
-def test_the_pace_of_a_provider(name, tmp_path, monkeypatch):
-    monkeypatch.setattr(config.KEYS["RATE"], "later", False)
+def test_the_pace_of_a_provider(name, tmp_path):
     made = plan(name, given(name), home_place(tmp_path), Machine())
     (conf,) = [change for change in made.changes if change.subject.endswith("dma.conf")]
     lines = dict(config.split_line(line) for line in conf.after.content.decode().splitlines())
     keys = ("RATE", "MAXCONNECTIONS", "MAXMESSAGES", "MAXRECIPIENTS")
-    assert {key: lines[key] for key in keys if key in lines} == PACE.get(name, {})
+    assert {key: lines[key] for key in keys if key in lines} == PUBLISHED.get(name, {})
     assert made.config.problems == []
 
 
 @pytest.mark.parametrize(("address", "pace"), [("a@GMAIL.com", ((500, 86400),)), ("a@example.org", ((2000, 86400),))])
-def test_a_workspace_account_may_send_more(address, pace, tmp_path, monkeypatch):
-    monkeypatch.setattr(config.KEYS["RATE"], "later", False)
+def test_a_workspace_account_may_send_more(address, pace, tmp_path):
     made = plan("gmail", {**given("gmail"), "address": address, "sender": address}, home_place(tmp_path), Machine())
     assert made.config.values["RATE"] == pace
 
 
-def test_an_older_account_at_ionos_may_send_more(tmp_path, monkeypatch):
-    monkeypatch.setattr(config.KEYS["RATE"], "later", False)
+def test_an_older_account_at_ionos_may_send_more(tmp_path):
     made = plan("ionos", {**given("ionos"), "hourly": 500}, home_place(tmp_path), Machine())
     assert made.config.RATE == ((500, 3600),)
 
@@ -280,7 +277,6 @@ def test_an_older_account_at_ionos_may_send_more(tmp_path, monkeypatch):
         ("gmail", "550 5.4.5 Daily user sending limit exceeded. https://support.google.com/mail/?p=UserLimit - gsmtp"),
         ("gmail", "550 5.7.1 Email quota exceeded. - gsmtp"),
         ("google-workspace-relay", "550 5.7.1 Daily SMTP relay limit exceeded for customer. For more information - gsmtp"),
-        ("google-workspace-relay", "450 4.2.1 Peak SMTP relay limit exceeded for customer. - gsmtp"),
         ("microsoft365", "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException; Failed to process message"),
         ("microsoft365", "550 5.1.90 Your message can't be sent because you've reached your daily limit for recipients"),
         ("ionos", "450-Requested mail action not taken: mailbox unavailable\r\n450 Mail send limit exceeded."),
@@ -298,6 +294,22 @@ def test_a_limit_that_is_reached_paces_and_says_that_nothing_is_lost(name, answe
     made = plan(name, given(name), home_place(tmp_path), Machine())
     outcome = verdict.judge("final DATA", said, quota=verdict.QUOTA + made.config.QUOTA)
     assert (outcome.kind, outcome.scope) == (DEFERRED, RELAY)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("google-workspace-relay", "450 4.2.1 Peak SMTP relay limit exceeded for customer. - gsmtp"),
+        ("ses", "454 Throttling failure: Maximum sending rate exceeded"),
+        ("gmail", "454 4.7.0 Too many login attempts, please try again later."),
+    ],
+)
+def test_a_limit_that_soon_passes_is_a_matter_of_pace(name, answer, tmp_path):
+    """No mark of the recipe makes a long wait of it."""
+    said = reply(answer)
+    assert recipe.read(name).meaning(said.code, said.status, said.text).advice
+    made = plan(name, given(name), home_place(tmp_path), Machine())
+    assert verdict.judge("final DATA", said, quota=verdict.QUOTA + made.config.QUOTA).scope == PACE
 
 
 def test_the_marks_of_a_relay_leave_with_it(tmp_path):

@@ -3,6 +3,7 @@
 import pathlib
 
 import pytest
+import yaml
 from provisioning import FACTS, GMAIL, SMARTHOST, Machine, home_place, plan
 
 from dma_setup import answers, recipe, render, resources
@@ -65,6 +66,8 @@ def test_the_skeleton_is_an_answers_file(name, tmp_path):
         ("  - saved: {}", "  - {saved: {}, wake: {}}", 8, "exactly one verb"),
         ("relay: {host: h}", "relay: {host: h, password: pw}", 4, "there is no question pw"),
         ("relay: {host: h}", "relay: {ports: [1]}", 4, "host is missing"),
+        ("relay: {host: h}", "relay: {host: h, ports: [465, smtps]}", 4, "smtps is not a port number"),
+        ("relay: {host: h}", "relay: {host: h, tls: ssl}", 4, "tls must be one of implicit, starttls"),
         ("about: a", "about: a\nrefusals: [{says: x, again: two}]", 4, "there is no question two"),
         ("about: a", "about: a\nrefusals: [{says: x, code: 12}]", 4, "three digits"),
         ("about: a", "about: a\nrefusals: [{says: x, status: 5.7}]", 4, "must look like 5.7.8"),
@@ -72,8 +75,24 @@ def test_the_skeleton_is_an_answers_file(name, tmp_path):
         ("about: a", "about: a\nrefusals: [{says: x, text: 'a.*b', quota: true}]", 4, "plain words"),
         ("about: a", "about: a\nrefusals: [{says: x, text: a, quota: 'yes'}]", 4, "true or false"),
         ("about: a", "about: a\nprovider: {hosts: [[a]]}", 4, "must hold text"),
+        ("about: a", "about: a\nlimits: 5", 4, "must be a mapping"),
+        ("about: a", "about: a\nlimits: {a: [1]}", 4, "a must be text"),
+        ("about: a", "about: a {{", 3, "'a {{': unexpected"),
+        ("{host: h}", "{host: '{{ x'}", 4, "'{{ x': unexpected end"),
+        ("ask: One}", "ask: One, when: 'x =='}", 6, "'x ==': "),
+        ("ask: One}", "ask: One, default: [{value: '{% nix %}'}]}", 6, "unknown tag 'nix'"),
+        ("  - saved: {}", "  - saved: {path: x}", 8, "unknown key path"),
+        ("  - saved: {}", "  - link: {says: x}", 8, "link needs name"),
+        ("  - saved: {}", "  - link: {name: [x]}", 8, "name must be text"),
+        ("  - saved: {}", "  - link: x", 8, "must be a mapping"),
+        ("  - saved: {}", "  - directory: {path: /x, mode: '0799'}", 8, "octal digits"),
+        ("  - saved: {}", "  - settings: {path: /x, keys: [RATE]}", 8, "must be a mapping"),
+        ("  - saved: {}", "  - settings:\n      path: /x\n      keys:\n        RATES: 1", 11, "unknown key RATES"),
+        ("  - saved: {}", "  - stop: {says: x, advice: [{}]}", 8, "must hold text"),
         ("about: a", "about: &a a\nlimits: {x: *a}", 3, "aliases are not understood"),
         ("about: a", "about: !x a", 3, "not understood"),
+        ("about: a", "about: !!int a", 3, "is no such number"),
+        pytest.param("about: a", "about: " + "9" * 5000, 3, "is no such number", id="digits"),
     ],
 )
 def test_a_faulty_recipe_is_named_with_file_and_line(tmp_path, old, new, line, says):
@@ -85,6 +104,68 @@ def test_a_faulty_recipe_is_named_with_file_and_line(tmp_path, old, new, line, s
         recipe.load(str(path))
     assert problem.value.text.startswith(f"{path}:{line}: "), problem.value.text
     assert says in problem.value.text
+
+
+ODD = [None, True, 7, 1.5, "", "x", "{{ x", "{% if %}", "\x1b[2J", [], ["x"], [[]], {}, {"x": "y"}, {"x": []}]
+
+
+def nodes(value, path=()):
+    yield path
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in inside:
+        yield from nodes(one, (*path, key))
+
+
+def replaced(value, path, odd):
+    if not path:
+        return odd
+    made = dict(value) if isinstance(value, dict) else list(value)
+    made[path[0]] = replaced(value[path[0]], path[1:], odd)
+    return made
+
+
+WHOLE = """\
+recipe: x
+summary: s
+about: a
+provider: {name: X, domains: [x.example], mx: ["*.x.example"], hosts: [x.example]}
+relay: {host: "{{ host }}", ports: [465], tls: "", login: "{{ user }}", password: pw, fingerprint: ""}
+limits: {messages: 5}
+settings: {RATE: 5/m}
+questions:
+  - {id: host, type: host, ask: Host, help: h, default: [{value: a, says: b}], optional: true, asked: false, when: "1 == 1"}
+  - {id: user, type: text, ask: User}
+  - {id: how, type: choice, ask: How, choices: {a: b, c: {says: d, when: "1 == 1"}}}
+  - {id: pw, type: secret, ask: Password, strip: blanks, shape: {pattern: "a+", says: odd}, derive: ""}
+steps:
+  - directory: {path: /x, mode: "0755", says: s}
+    when: "1 == 1"
+  - settings: {path: /x, keys: {RATE: 5/m}, mode: "0644"}
+  - link: {name: sendmail}
+  - stop: {says: x, advice: [y]}
+refusals:
+  - {code: 535, status: 5.7.8, text: a|b, says: s, advice: [a], again: pw, quota: true}
+"""
+
+
+def test_whatever_stands_in_a_recipe_is_understood_or_named(tmp_path):
+    """No part of it, replaced by anything YAML can say, ends in a traceback; and what is taken can be shown."""
+    good = yaml.safe_load(WHOLE)
+    path = tmp_path / "x.yml"
+    taken = 0
+    for where in nodes(good):
+        for odd in ODD:
+            path.write_text(yaml.safe_dump(replaced(good, where, odd), sort_keys=False))
+            problems = []
+            try:
+                found = recipe.load(str(path))
+            except FileProblem as problem:
+                problems.append(problem.path)
+            else:
+                show.skeleton(found)
+                taken += 1
+            assert set(problems) <= {str(path)}, (where, odd)
+    assert taken > 200
 
 
 def test_there_is_no_such_recipe():

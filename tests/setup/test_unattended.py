@@ -222,6 +222,8 @@ def test_three_formats_say_the_same(home, name, text):
         ("a.yml", "host: [\n", "a.yml:2: "),
         ("a.yml", "- host\n", "a.yml:1: must hold answers"),
         ("a.toml", "host = \n", "a.toml: "),
+        pytest.param("a.toml", "port = " + "9" * 5000, "a.toml: Exceeds the limit", id="digits in TOML"),
+        pytest.param("a.json", '{"port": ' + "9" * 5000 + "}", "a.json: ", id="digits in JSON"),
         ("a.json", '{"host": \n}', "a.json:2: "),
         ("a.json", "[]", "a.json:1: must hold one object"),
         ("missing.yml", None, "missing.yml: No such file"),

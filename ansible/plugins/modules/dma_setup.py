@@ -57,7 +57,7 @@ attributes:
     description: Shows the differences of files. Passwords are not shown.
     support: full
 author:
-  - The dma project
+  - The dma project (!UNKNOWN)
 """
 
 EXAMPLES = r"""
@@ -159,8 +159,10 @@ def main() -> None:
         "right": plan.get("right", []),
         "notes": plan.get("notes", []),
     }
-    result.update({name: document["result"][name] for name in ("journal",) if name in document.get("result", {})})
-    result.update({name: document[name] for name in ("proof",) if document.get(name)})
+    if journal := document.get("result", {}).get("journal"):
+        result["journal"] = journal
+    if proof := document.get("proof"):
+        result["proof"] = proof
     if module._diff:
         result["diff"] = [{"prepared": change["diff"]} for change in changes if change.get("diff")]
     module.exit_json(**result)
