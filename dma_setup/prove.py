@@ -24,8 +24,8 @@ _LINE = re.compile(r"^[^\[]*\[(?P<id>[0-9a-z]+)\]: (?P<text>.*)$")
 _DELIVERED = re.compile(
     r"^<(?P<to>[^>]*)> delivery successful: (?P<relay>.*?): (?P<reply>.*); message-id=.*?, delay=(?P<delay>[0-9.]+)s"
 )
-_DEFERRED = re.compile(r"^<(?P<to>[^>]*)> remote delivery deferred: (?P<why>.*?)(?:; next attempt|; message-id=)")
-_FAILED = re.compile(r"^<(?P<to>[^>]*)> remote delivery to (?P<why>.*?); message-id=")
+_DEFERRED = re.compile(r"^<(?P<to>[^>]*)> (?:remote|local) delivery deferred: (?P<why>.*?)(?:; next attempt|; message-id=)")
+_FAILED = re.compile(r"^<(?P<to>[^>]*)> (?:remote delivery to|local delivery failed:) (?P<why>.*?); message-id=")
 
 
 @dataclass

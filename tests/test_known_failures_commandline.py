@@ -101,6 +101,14 @@ def test_mailq_with_arguments_is_an_error(agent, words):
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, b"Mail queue is empty\n", b"")
 
 
+def test_mailq_with_a_configuration_shows_that_queue(agent):
+    agent.send("-bq", "u@x.test")
+    conf = agent.environment.pop("DMA_CONF")
+    ran = subprocess.run([agent.link("mailq"), "-C", conf], env=agent.environment, capture_output=True)
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert b"To\t: u@x.test\n" in ran.stdout
+
+
 def test_mailq_shows_no_size_age_or_reason(agent, server):
     """Checkmk#743"""
     server.refuse("RCPT TO", "451 4.7.1 greylisted")

@@ -19,7 +19,7 @@ import sys
 from dma_runtime import __version__
 from dma_runtime.cmd import options as cli
 from dma_runtime.cmd.caller import Caller, put, say
-from dma_runtime.errors import EX_CANTCREAT, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, DmaError
+from dma_runtime.errors import EX_CANTCREAT, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, DmaError, UsageError
 from dma_runtime.system.maillog import ERR, MailLog
 
 SIGINT_STATUS = 130
@@ -84,8 +84,12 @@ def complain(program: str, text: str, status: int, log: MailLog) -> int:
 def run(program: str, words: list[str], log: MailLog) -> int:
     """One face. Raises DmaError."""
     if program == "mailq":
-        options = cli.Options()  # monitoring calls it with all kinds of options; none changes what it shows
+        options = cli.Options()  # monitoring calls it with all kinds of options; none but -C changes what it shows
         options.mode = cli.SHOW_QUEUE
+        try:
+            options.config = cli.parse(words).config
+        except UsageError:
+            pass
     elif program == "newaliases":
         options = cli.Options()
         options.mode = cli.ALIASES

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import time
 
-from dma_runtime.outcome import DEFERRED, DELIVERED, Outcome
+from dma_runtime.outcome import DEFERRED, DELIVERED, MESSAGE, RECIPIENT, Outcome
 from dma_runtime.shown import shown
 
 TYPE_CHECKING = False
@@ -47,23 +47,22 @@ class MailLog:
 
     def outcome(self, envelope: Envelope, address: str, outcome: Outcome, delay: float, wait: float | None) -> None:
         """What became of one recipient that was tried; `wait` is the time to the next attempt, in seconds."""
-        relay = outcome.relay or "local"
+        relay, text = outcome.relay, shown(outcome.text)
         about = f"message-id={envelope.message_id}, delay={delay:.1f}s"
         if outcome.kind == DELIVERED:
-            self.write(INFO, f"<{address}> delivery successful: {relay}: {shown(outcome.text)}; {about}", envelope.id)
+            self.write(INFO, f"<{address}> delivery successful: {relay or 'local'}: {text}; {about}", envelope.id)
             return
-        place = f"{relay} failed after {outcome.stage}" if outcome.stage else f"{relay}"
+        away = relay or outcome.stage or outcome.scope not in (RECIPIENT, MESSAGE)
+        if place := " ".join(filter(None, (relay, outcome.stage and f"failed after {outcome.stage}"))):
+            text = f"{place}: {text}"
         hint = f"; {outcome.hint}" if outcome.hint else ""
         if outcome.kind == DEFERRED:
             again = f"next attempt in {wait:.0f}s, " if wait is not None else ""
-            self.write(
-                INFO,
-                f"<{address}> remote delivery deferred: {place}: {shown(outcome.text)}{hint}; {again}{about}",
-                envelope.id,
-            )
+            said = f"{'remote' if away else 'local'} delivery deferred: {text}{hint}; {again}{about}"
+            self.write(INFO, f"<{address}> {said}", envelope.id)
         else:
-            text = f"<{address}> remote delivery to {place}: {shown(outcome.text)}{hint}; {about}"
-            self.write(ERR, text, envelope.id)
+            said = f"{'remote delivery to' if away else 'local delivery failed:'} {text}{hint}; {about}"
+            self.write(ERR, f"<{address}> {said}", envelope.id)
 
     def bounced(self, envelope: Envelope, report: str) -> None:
         self.write(ERR, f"delivery failed, bouncing as {report}", envelope.id)
