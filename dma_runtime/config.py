@@ -343,9 +343,9 @@ class Config:
         flag, False, "Ask for TLS on every hop (RFC 8689) for every message without the field `TLS-Required: No'.", NEW
     )
 
-    REPLACEFROM = optional(words, "Fork key: sender address for every message.", FORK, later=True)
+    REPLACEFROM = optional(masquerade, "Fork key: sender of every message; MASQUERADE and REWRITEFROM in one.", FORK)
     DELIVERY = optional(delivery, "Fork key: LOCALANDREMOTE, LOCALONLY or REMOTEONLY.", FORK)
-    DEBUGLOG = optional(path, "Fork key: file for the dialogue.", FORK, later=True)
+    DEBUGLOG = optional(path, "Fork key: file to which the dialogue with relays is written, logins redacted.", FORK)
     VIRTPATH = optional(path, "Old Debian key: virtual user table.", FORK, later=True)
     DBOUNCEPROG = optional(words, "Old Debian key: program for double bounces.", FORK, later=True)
     MAILNAMEFILE = optional(path, "Old Debian key: file that holds the mail name.", FORK)
@@ -436,6 +436,9 @@ def _check_together(config: Config) -> None:
         config.problems.append(
             ConfigError(config.source, config.lines.get("NULLCLIENT", 0), "NULLCLIENT requires SMARTHOST")
         )
+    if config.REPLACEFROM is not None:
+        config.values.setdefault("MASQUERADE", config.REPLACEFROM)
+        config.values["REWRITEFROM"] = True
     if config.SMARTHOST is not None and config.SMARTHOST.port and "PORT" in config.values:
         if config.SMARTHOST.port != config.PORT:
             config.warnings.append(

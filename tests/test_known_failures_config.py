@@ -319,6 +319,24 @@ def test_the_dialogue_cannot_be_seen(make, relay_with_login):
     assert "C: AUTH PLAIN ***" in said
 
 
+def test_the_fork_s_debuglog_is_not_known(make, relay_with_login):
+    """PR #70"""
+    agent = make(relay_with_login)
+    agent.configure(f"DEBUGLOG {agent.directory}/dialogue")
+    agent.send("bob@example.org")
+    agent.until_empty()
+    agent.send("-D", "bob@example.org")
+    path = agent.directory / "dialogue"
+    assert path.stat().st_mode & 0o777 == 0o600
+    said = path.read_text()
+    assert said.count("C: RCPT TO:<bob@example.org>") == 2
+    assert "C: AUTH PLAIN ***" in said
+    assert "AGFsaWNl" not in said
+    agent.configure("DEBUGLOG /nonexistent/dialogue")
+    agent.send("-D", "bob@example.org")
+    assert len(relay_with_login.messages) == 3
+
+
 def test_mail_cannot_be_traced_at_the_provider(make, server):
     """msmtp#190, mail.c:448"""
     agent = make(server)

@@ -131,6 +131,15 @@ def test_header_from_is_not_rewritten_although_masquerade_is_set(agent, wire):
     assert "root@here.test" in message["X-Original-From"]
 
 
+def test_the_fork_s_replacefrom_is_not_known(agent, wire):
+    """PR #112"""
+    agent.configure("REPLACEFROM me@x.test")
+    sent, message = wire(b"From: Somebody <somebody@y.test>\nSubject: t\n\nx\n", "-f", "somebody@y.test", "u@x.test")
+    assert sent.sender == "me@x.test"
+    assert [a.addr_spec for a in message["From"].addresses] == ["me@x.test"]
+    assert "somebody@y.test" in message["X-Original-From"]
+
+
 def test_minus_f_full_name_is_ignored(wire):
     """nullmailer#52"""
     _, message = wire(b"Subject: t\n\nx\n", "-F", "CronDaemon", "u@x.test")

@@ -33,7 +33,7 @@ from dma_runtime.system.starter import start_owner
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from dma_runtime.delivery.owner import Attendant
 
@@ -81,7 +81,7 @@ def own(config: Config, log: MailLog, goal: Goal, *, debug: bool = False, attend
     spool = Spool(config.SPOOLDIR)
     for warning in [*config.warnings, *spool.prepare(own_only=config.user_mode)]:
         log.warning(warning)
-    trace = _to_stderr if debug else None
+    trace = _to_stderr if debug else _to_file(config, log)
     while True:
         if hold(spool, config, log, goal, trace=trace, attendants=attendants) is not None:
             return 0
@@ -113,7 +113,7 @@ def run_queue(config: Config, log: MailLog, *, due_only: bool = False, verbose: 
 def _attempt(config: Config, log: MailLog, goal: Goal, verbose: bool) -> bool:
     spool = Spool(config.SPOOLDIR)
     spool.prepare(own_only=config.user_mode)
-    trace = _to_stdout if verbose else None
+    trace = _to_stdout if verbose else _to_file(config, log)
     question: dict[str, object] = {"do": "run", "ids": goal.ids, "due": goal.due_only, "wait": True}
     while True:
         owner = hold(spool, config, log, goal, trace=trace)
@@ -145,6 +145,28 @@ def leave_owner(config: Config, log: MailLog) -> None:
 
 def _to_stderr(line: str) -> None:
     print(line, file=sys.stderr)
+
+
+def _to_file(config: Config, log: MailLog) -> Callable[[str], None] | None:
+    """What writes the dialogue to DEBUGLOG, if it is set. A file that cannot be written stops no mail."""
+    path = config.DEBUGLOG
+    if path is None:
+        return None
+    try:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        file = os.open(path, flags, 0o600)  # open as long as we run
+    except OSError as error:
+        log.warning(f"can not write DEBUGLOG {path}: {error.strerror}")
+        return None
+
+    def write(line: str) -> None:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S")
+        try:
+            os.write(file, f"{stamp} {line}\n".encode("utf-8", "backslashreplace"))
+        except OSError:
+            pass  # a full disk stops no mail
+
+    return write
 
 
 def _to_stdout(line: str) -> None:
