@@ -21,7 +21,7 @@ from dma_runtime.history import fold
 from dma_runtime.policy import telling
 from dma_runtime.policy.relaymap import RelayMap
 from dma_runtime.shown import shown
-from dma_runtime.system import clock, notice, privilege, relayfile, relays, streams
+from dma_runtime.system import clock, localsocket, notice, privilege, relayfile, relays, streams
 from dma_runtime.system.daemonline import converse
 from dma_runtime.system.ledger import Ledger
 from dma_runtime.system.maillog import MailLog
@@ -169,6 +169,9 @@ def _list(spool: Spool, config: Config, options: argparse.Namespace) -> int:
         f"{row['id']} is older than a day" for row in found if isinstance(row["age"], int) and row["age"] > OLD
     ]
     trouble += [f"{row['id']} has failed for good" for row in found if row["state"] == "failed"]
+    trouble += [f"no mail is taken: {problem.text}" for problem in config.problems]
+    if options.check and config.by_socket and (why := _unreachable(config.SOCKET)):
+        trouble.append(f"no mail is taken: no mail service listens at {config.SOCKET}: {why}")
     if options.json:
         print(json.dumps(found, indent=1))
     elif options.check:
@@ -179,6 +182,15 @@ def _list(spool: Spool, config: Config, options: argparse.Namespace) -> int:
         for row in found:
             _print_row(row)
     return 1 if options.check and trouble else 0
+
+
+def _unreachable(path: str) -> str:
+    """Why nobody can hand in mail at this socket, "" when the daemon, or who starts it, listens."""
+    try:
+        localsocket.connect(path, let_in=ASK, timeout=ASK).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
 
 
 def _print_row(row: listing.Row) -> None:

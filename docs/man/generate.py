@@ -420,8 +420,10 @@ and
 .Cm list Fl -check
 prints a line for each cause, or
 .Ql ok, N queued .
-A cause is what somebody has to see to (a login refused, a full disk), mail older than a day, and a message that has failed
-and could not be returned.
+A cause is what somebody has to see to (a login refused, a full disk), mail older than a day, a message that has failed and
+could not be returned, what keeps all mail from being taken: a value in
+.Xr dma.conf 5 ,
+or nobody who listens at the machine's socket.
 .Cm retry
 of such a message tries those recipients again of whom the sender could not be told.
 .Sh VERBS

@@ -398,6 +398,14 @@ def test_root_is_told_by_mail_of_what_has_stood_for_a_day_past_all_aliases(proce
         machine.start()
         machine.until(lambda: box.exists() and b"takes no mail (for 1 d); do this" in box.read_bytes(), what="the letter")
         machine.until(lambda: not machine.ids(), what="it to be gone")
+        assert machine.run("dma-queue", "list", "--check").stdout == b"127.0.0.1:9 takes no mail; do this\n"
         assert machine.stop() == 0
     assert box.read_bytes().count(b"\nSubject: Mail does not leave") == 1
-    assert machine.run("dma-queue", "list", "--check").returncode == 1
+
+
+def test_monitoring_sees_that_nobody_takes_mail(machine):
+    machine.start()
+    assert machine.run("dma-queue", "list", "--check", check=0).stdout == b"ok, 0 queued\n"
+    assert machine.stop() == 0
+    said = machine.run("dma-queue", "list", "--check", check=1).stdout.decode()
+    assert said.startswith("no mail is taken: no mail service listens at /run/dma/submit.sock: ")

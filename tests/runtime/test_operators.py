@@ -176,6 +176,12 @@ class TestMonitoring:
         agent.until_no_owner()
         assert agent.program("dma-queue", "list", "--check").returncode == 0
 
+    def test_a_configuration_that_stops_all_mail(self, agent, server):
+        agent.configure("PORT nonsense")
+        ran = agent.program("dma-queue", "list", "--check", check=1)
+        assert b"no mail is taken: " in ran.stdout
+        assert b"PORT needs a port number" in ran.stdout
+
     def test_or_removed(self, agent, server):
         kept = self.failed(agent, server)
         assert verb(agent, "remove", kept)[0] == [{"id": kept, "ok": True}]
