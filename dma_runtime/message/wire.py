@@ -4,7 +4,8 @@ Rules:
 - What every relay takes goes out byte for byte: only the line ends change, and a last line without an end gets one.
 - A NUL or a bare CR, a line longer than 998 bytes (RFC 5321 4.5.3.1.6), or a byte above 127 for a relay without 8BITMIME
   (RFC 6152) is carried by re-encoding, never by cutting: part by part, only the parts that need it, text as
-  quoted-printable, the rest as base64, with the header fields that say so. A multipart that has no parts becomes text.
+  quoted-printable, the rest as base64, with the header fields that say so. A multipart that has no parts becomes text, an
+  encoding that is not known is named in X-Original-Content-Transfer-Encoding.
   Preamble and epilogue, which no reader shows, are written as quoted-printable when they need it.
 - A header that is not ASCII is legal in mail with SMTPUTF8 only (RFC 6532), and what was sent so may come back from a later
   server without it. So where the addresses do not need SMTPUTF8, UTF-8 in the header becomes encoded words, which every
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 CHUNK = 65536
 _IDENTITY = ("", "7bit", "8bit", "binary")
+_LABEL = 100  # bytes of an encoding's name that are kept
+_SHOWN = bytes(c if 32 <= c < 127 else 0x3F for c in range(256))
 
 
 def wire(
@@ -212,8 +215,7 @@ class _Conversion:
         body = _copied(self.read, part.body, part.end)
         extra: list[bytes] = []
         encoding = b""
-        if not self._unfit(content) or (part.encoding not in _IDENTITY and part.encoding not in ("quoted-printable", "base64")):
-            # Fit, or in an encoding we do not know (x-uuencode): it is left alone.
+        if not self._unfit(content):
             encoding = b"7bit" if part.encoding in ("8bit", "binary") and not content.eight and not self.eightbit else b""
         elif part.encoding == "quoted-printable":
             body = recode.requoted(body)
@@ -230,6 +232,10 @@ class _Conversion:
                 extra = [b"Content-Type: text/plain; charset=" + _charset(content)]
             elif top:
                 extra = _declaration(part, content)
+            if part.encoding not in _IDENTITY:
+                # One we do not know (x-uuencode), and bytes that no relay takes: to be undone when ours is (RFC 2045 6.4).
+                known = part.encoding.encode("latin-1")[:_LABEL]
+                extra.append(b"X-Original-Content-Transfer-Encoding: " + known.translate(_SHOWN))
         yield self._header(part, encoding, extra)
         yield from body
 

@@ -383,6 +383,20 @@ def test_a_multipart_without_parts_becomes_text(body):
     assert b"multipart/mixed" in sent(PARTS_OF_B + b"\nno part at all\n")
 
 
+@pytest.mark.parametrize("body", [b"a\rb\n", b"a\0b\n", b"x" * 2000 + b"\n", "grün\n".encode()])
+@pytest.mark.parametrize("kind", [b"text/plain", b"application/x-thing"])
+def test_an_encoding_that_is_not_known_is_carried_in_one_that_is(body, kind):
+    head = HEADER + b"MIME-Version: 1.0\nContent-Type: " + kind + b"\nContent-Transfer-Encoding: X-Uuencode\n\n"
+    out = unstuffed(sent(head + body, eightbit=False, bdat=False))
+    legal(out, ascii_only=True)
+    message = email.message_from_bytes(out, policy=email.policy.SMTP)
+    assert message["X-Original-Content-Transfer-Encoding"] == "x-uuencode"
+    assert message.get_payload(decode=True).replace(b"\r\n", b"\n") == body
+    # One that needs no change is left alone.
+    fit = head + b"begin 644 a\n#0V%T\n`\nend\n"
+    assert sent(fit, eightbit=False) == fit.replace(b"\n", b"\r\n")
+
+
 def test_preamble_and_epilogue_are_made_fit_and_the_delimiters_stay():
     data = (
         PARTS_OF_B.replace(b'"b"', b'"=_b"') + b"\npre\0\xff" + b"y" * 2000 + b"\n--=_b\n\nhello\n--=_b--\nepi\r\xff" + b"z" * 2000
