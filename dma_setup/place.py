@@ -8,7 +8,7 @@ User mode follows the XDG directories exactly as `dma_runtime.config.user_direct
     ~/.local/state/dma/   spool/
     ~/.local/state/dma-setup/<time>/   the journals
     ~/.local/lib/dma/     dma, dma-queue: the launchers
-    ~/.local/bin/         sendmail, mailq: links to the launcher
+    ~/.local/bin/         sendmail, mailq, newaliases: links to the launcher
 
 `environment` is what a process needs besides HOME so that the runtime finds this configuration: empty in the ordinary
 case, XDG_* where they are not the default, DMA_CONF for root (who never reads user-mode files by itself).
@@ -114,7 +114,7 @@ def for_user(uid: int, environ: dict[str, str], root: str = "") -> Place:
         spool=state + "/spool",
         state=os.path.dirname(state) + "/dma-setup",
         library=home + "/.local/lib/dma",
-        links={name: f"{home}/.local/bin/{name}" for name in ("sendmail", "mailq")},
+        links={name: f"{home}/.local/bin/{name}" for name in ("sendmail", "mailq", "newaliases")},
         units=os.path.dirname(config) + "/systemd/user",
         environment=needed,
     )

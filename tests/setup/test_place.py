@@ -11,7 +11,7 @@ def test_the_ordinary_home():
     place = places.for_user(1234, {"HOME": "/home/alice"})
     assert place.dma_conf == "/home/alice/.config/dma/dma.conf"
     assert place.spool == "/home/alice/.local/state/dma/spool"
-    assert place.links == {name: f"/home/alice/.local/bin/{name}" for name in ("sendmail", "mailq")}
+    assert place.links == {name: f"/home/alice/.local/bin/{name}" for name in ("sendmail", "mailq", "newaliases")}
     assert place.environment == {}
     assert place.shown(place.dma_conf) == "~/.config/dma/dma.conf"
     assert place.shown("/etc/x") == "/etc/x"

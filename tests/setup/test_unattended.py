@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+import subprocess
 
 import golden_screen
 import pytest
@@ -53,7 +54,7 @@ def test_from_nothing_to_a_sent_message_and_back(home, server):
 
     before = tree(home.path)
     again = home.run("smarthost", "--user", "--answers", answers, "--yes")
-    assert (again.returncode, again.stdout) == (0, "Plan: nothing to change (12 things already right)\n")
+    assert (again.returncode, again.stdout) == (0, "Plan: nothing to change (13 things already right)\n")
     check = home.run("smarthost", "--user", "--answers", str(config / "answers.smarthost.yml"), "--check")
     assert (check.returncode, check.stdout) == (0, again.stdout)
     assert tree(home.path) == before
@@ -64,6 +65,19 @@ def test_from_nothing_to_a_sent_message_and_back(home, server):
     golden_screen.same("undo", screen(undone, home, server))
     assert tree(home.path) == {}
     assert home.run("undo", "--user").stdout == "Nothing to undo: everything dma-setup changed here has been taken back.\n"
+
+
+def test_newaliases_checks_the_aliases_that_setup_wrote(home, server):
+    assert home.run("smarthost", "--user", "--answers", home.answers(relay(server)), "--yes", "--no-test").returncode == 0
+    program = [str(home.path / ".local/bin/newaliases")]
+    environment = {**home.environment, "DMA_CONF": str(home.path / ".config/dma/dma.conf")}  # root reads it only when told
+    ran = subprocess.run(program, env=environment, capture_output=True, text=True)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    aliases = home.path / ".config/dma/aliases"
+    aliases.write_text(aliases.read_text() + "no colon here\n")
+    ran = subprocess.run(program, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 70
+    assert f"newaliases: {aliases}:" in ran.stderr
 
 
 def test_check_writes_nothing_and_says_3(home, server):
@@ -246,7 +260,7 @@ def test_one_json_document(home, server):
     found = json.loads(done.stdout)
     assert set(found) == {"format", "facts", "plan", "proof", "result"}
     assert found["result"]["status"] == 0
-    assert found["result"]["changes"] == len(found["plan"]["changes"]) == 12
+    assert found["result"]["changes"] == len(found["plan"]["changes"]) == 13
     assert found["proof"]["reply"].startswith("250 2.0.0 Ok")
     assert PASSWORD not in done.stdout
     assert "Applying" in done.stderr or "changes made" in done.stderr
