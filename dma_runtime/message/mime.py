@@ -3,7 +3,7 @@
 `parse` reads the message through `read(length, at)` in windows; memory is the headers of the parts, not their bodies.
 What is nested deeper than DEPTH or has more than MANY parts is one opaque part: it is carried as it is. Signed and
 encrypted parts are opaque too: not one byte of them is touched (RFC 1847 2.1). A multipart without a delimiter is no
-multipart but a leaf.
+multipart but a leaf, and so is one whose delimiter no header can carry.
 
 Follows RFC 2045 and RFC 2046 5.1; the line end before a delimiter belongs to the delimiter.
 """
@@ -108,7 +108,7 @@ class _Parser:
             part.kind = OPAQUE
         elif kind.startswith("multipart/"):
             boundary = next((parameter(f.value, b"boundary") for f in part.fields if f.name == b"content-type"), b"")
-            if boundary and part.encoding in ("", "7bit", "8bit", "binary"):
+            if _can_be_said(boundary) and part.encoding in ("", "7bit", "8bit", "binary"):
                 inner = b"message/rfc822" if kind == "multipart/digest" else b"text/plain"  # RFC 2046 5.1.5
                 return self._multipart(part, bounds, boundary, inner)
         elif kind in ("message/rfc822", "message/global") and part.encoding in ("", "7bit", "8bit", "binary"):
@@ -198,10 +198,15 @@ class _Delimiter:
 
 
 def content_type(value: bytes) -> str:
-    """`type/subtype` in lower case, "" when there is none."""
-    found = value.partition(b";")[0].partition(b"(")[0].strip().lower()
+    """`type/subtype` in lower case, "" when there is none. A NUL or bare CR is the blank it becomes on the wire."""
+    found = value.replace(b"\0", b" ").replace(b"\r", b" ").partition(b";")[0].partition(b"(")[0].strip().lower()
     main, slash, sub = found.partition(b"/")
     return f"{main.strip().decode('latin-1')}/{sub.strip().decode('latin-1')}" if slash and main and sub else ""
+
+
+def _can_be_said(boundary: bytes) -> bool:
+    """One that no header can carry as it is cannot part anything at the other end (RFC 2046 5.1.1)."""
+    return bool(boundary) and boundary.isascii() and all(32 <= c < 127 for c in boundary)
 
 
 def parameter(value: bytes, name: bytes) -> bytes:

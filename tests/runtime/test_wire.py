@@ -397,6 +397,27 @@ def test_an_encoding_that_is_not_known_is_carried_in_one_that_is(body, kind):
     assert sent(fit, eightbit=False) == fit.replace(b"\n", b"\r\n")
 
 
+@pytest.mark.parametrize("boundary", [b"a\0b", b"a\rb", "gr\xfcn".encode()])
+def test_a_boundary_that_no_header_can_carry_parts_nothing(boundary):
+    data = HEADER + b"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\"" + boundary + b"\"\n\n"
+    data += b"--" + boundary + b"\n\none\n--" + boundary + b"--\n"
+    out = unstuffed(sent(data, eightbit=False, bdat=False))
+    legal(out, ascii_only=True)
+    message = email.message_from_bytes(out, policy=email.policy.SMTP)
+    assert message.get_content_type() == "text/plain"
+    assert message.get_payload(decode=True).replace(b"\r\n", b"\n") == data.partition(b"\n\n")[2]
+
+
+def test_a_type_with_a_nul_in_it_is_read_as_it_will_be():
+    """It becomes a blank on the wire; what is message/rfc822 there is converted as such."""
+    data = HEADER + b"MIME-Version: 1.0\nContent-Type: message\0/rfc822\n\nSubject: inner\n\ngr\xc3\xbcn\n"
+    out = sent(data, eightbit=False)
+    legal(out, ascii_only=True)
+    assert b"\r\nContent-Type: message /rfc822\r\n" in out
+    assert b"\r\n\r\nSubject: inner\r\n" in out
+    assert out.endswith(b"\r\n\r\ngr=C3=BCn\r\n")
+
+
 def test_preamble_and_epilogue_are_made_fit_and_the_delimiters_stay():
     data = (
         PARTS_OF_B.replace(b'"b"', b'"=_b"') + b"\npre\0\xff" + b"y" * 2000 + b"\n--=_b\n\nhello\n--=_b--\nepi\r\xff" + b"z" * 2000
