@@ -169,6 +169,7 @@ class Rounds:
         relay = self._relays.get(found.key)
         if relay is None or relay.route.kind != found.kind:
             state = self.relays.setdefault(found.key, RelayState())
+            state.pace = self.relays.setdefault(found.place, RelayState()).pace  # it counts whatever the mail wants of TLS
             relay = self._relays[found.key] = Relay(found, self, state)
         relay.route = found  # FALLBACK may have changed
         return relay

@@ -86,8 +86,12 @@ class Route:
     @property
     def key(self) -> str:
         """What recipients are grouped by, and the name a relay has in the log."""
-        name = self.hops[0].key if self.hops else self.host if self.kind == DIRECT else self.kind
-        return name + _MARKS.get(self.tls, "")
+        return self.place + _MARKS.get(self.tls, "")
+
+    @property
+    def place(self) -> str:
+        """The same without what its mail wants of TLS."""
+        return self.hops[0].key if self.hops else self.host if self.kind == DIRECT else self.kind
 
 
 def route(

@@ -147,6 +147,15 @@ class TestTheRelay:
         assert [m.recipients for m in knowing.wait(1)] == [["other@y.test"]]
         agent.until(lambda: "certificate" in str(agent.queue()[0]["recipients"][0]["last_error"]), what="the reason")
 
+    def test_its_pace_is_that_of_all_mail_to_the_relay(self, make, knowing):
+        agent = make(knowing, conf="RATE 2/h")
+        for _ in range(2):
+            agent.run("-bs", stdin=DIALOGUE.format(" REQUIRETLS", "").encode())
+            agent.send("-D", "other@y.test")
+        assert len(knowing.wait(2)) == 2
+        agent.until(lambda: len(agent.files()) == 2, what="the first two to be gone")
+        assert all("RATE 2/h is reached" in row["recipients"][0]["last_error"] for row in agent.queue())
+
     def test_a_socket_of_this_machine_is_no_hop(self, make, tmp_path):
         with LmtpServer(path=tmp_path / "lmtp") as server:
             agent = make(conf=f"REQUIRETLS\nLMTP\nSMARTHOST {tmp_path}/lmtp")
