@@ -431,7 +431,7 @@ def to_the_relay(data):
             assert b"\n" not in out.replace(b"\r\n", b"")
             if not message.has_nul and message.longest_line <= 998 and (eightbit or not message.has_8bit):
                 assert out.replace(b"\r\n", b"\n") == (data if not data or data.endswith(b"\n") else data + b"\n")
-            elif not any(word in data.lower() for word in (b"dkim-signature", b"signed", b"encrypted", b"message/")):
+            elif not any(word in data.lower() for word in (b"dkim-signature", b"signed", b"encrypted", b"message")):
                 assert shape(out.replace(b"\r\n", b"\n")) == shape(data)
                 assert max(map(len, out.split(b"\r\n"))) <= 998
                 assert b"\0" not in out

@@ -221,11 +221,11 @@ class _Conversion:
             body = recode.requoted(body)
         elif part.encoding == "base64":
             body = recode.rewrapped_base64(body)
-        elif part.type.startswith("message/"):
-            pass  # RFC 2046 5.2 allows no encoding here
+        elif part.type.startswith("message/") and not content.bad and content.longest <= fieldwire.LONGEST:
+            pass  # RFC 2046 5.2 allows no encoding here; only what no relay takes at all is worse
         else:
             no_parts = part.type.startswith("multipart/")  # RFC 2045 6.4 allows it no encoding: it is shown as text
-            text = part.type in ("", "text") or part.type.startswith("text/") or no_parts
+            text = part.type in ("", "text") or part.type.startswith(("text/", "message/")) or no_parts
             encoding = b"quoted-printable" if text else b"base64"
             body = recode.quoted_printable(body) if text else recode.base64(body)
             if no_parts:

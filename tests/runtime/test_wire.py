@@ -408,6 +408,16 @@ def test_a_boundary_that_no_header_can_carry_parts_nothing(boundary):
     assert message.get_payload(decode=True).replace(b"\r\n", b"\n") == data.partition(b"\n\n")[2]
 
 
+@pytest.mark.parametrize("body", [b"Status: a\rb\n", b"Status: a\0b\n", b"Status: " + b"x" * 2000 + b"\n"])
+def test_a_report_s_fields_that_no_relay_takes_are_encoded_all_the_same(body):
+    head = HEADER + b"MIME-Version: 1.0\nContent-Type: message/delivery-status\n\n"
+    out = sent(head + body)
+    legal(out)
+    assert quopri.decodestring(out.partition(b"\r\n\r\n")[2]).replace(b"\r\n", b"\n") == body
+    fit = head + "Status: grün\n".encode()
+    assert sent(fit, eightbit=False).endswith("\r\n\r\nStatus: grün\r\n".encode())  # RFC 2046 5.2
+
+
 def test_a_type_with_a_nul_in_it_is_read_as_it_will_be():
     """It becomes a blank on the wire; what is message/rfc822 there is converted as such."""
     data = HEADER + b"MIME-Version: 1.0\nContent-Type: message\0/rfc822\n\nSubject: inner\n\ngr\xc3\xbcn\n"
