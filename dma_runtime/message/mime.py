@@ -107,7 +107,7 @@ class _Parser:
         if len(bounds) > DEPTH or self.count > MANY or kind in ("multipart/signed", "multipart/encrypted"):
             part.kind = OPAQUE
         elif kind.startswith("multipart/"):
-            boundary = next((parameter(f.value, b"boundary") for f in part.fields if f.name == b"content-type"), b"")
+            boundary = next((parameter(_as_sent(f.value), b"boundary") for f in part.fields if f.name == b"content-type"), b"")
             if _can_be_said(boundary) and part.encoding in ("", "7bit", "8bit", "binary"):
                 inner = b"message/rfc822" if kind == "multipart/digest" else b"text/plain"  # RFC 2046 5.1.5
                 return self._multipart(part, bounds, boundary, inner)
@@ -198,10 +198,15 @@ class _Delimiter:
 
 
 def content_type(value: bytes) -> str:
-    """`type/subtype` in lower case, "" when there is none. A NUL or bare CR is the blank it becomes on the wire."""
-    found = value.replace(b"\0", b" ").replace(b"\r", b" ").partition(b";")[0].partition(b"(")[0].strip().lower()
+    """`type/subtype` in lower case, "" when there is none."""
+    found = _as_sent(value).partition(b";")[0].partition(b"(")[0].strip().lower()
     main, slash, sub = found.partition(b"/")
     return f"{main.strip().decode('latin-1')}/{sub.strip().decode('latin-1')}" if slash and main and sub else ""
+
+
+def _as_sent(value: bytes) -> bytes:
+    """A NUL or bare CR is the blank it becomes on the wire: what is meant is what the other end will read."""
+    return value.replace(b"\0", b" ").replace(b"\r", b" ")
 
 
 def _can_be_said(boundary: bytes) -> bool:
