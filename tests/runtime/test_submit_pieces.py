@@ -77,7 +77,8 @@ def test_pieces_make_no_difference(mail, name):
 
 PARTS = [
     b"From ", b">From ", b"Subject: s\n", b"To", b": ", b"\n", b"\r\n", b"\r", b".", b"\n.\n", b"\r\n.\r\n", b" folded\n", b"\t",
-    b"\xef\xbb\xbf", b"\xef", b"x" * 895, b"y" * 5, b"a" * 899, b"z" * 2000, b":", b"body", b"\0", b"\xe4", b"\r\r\n", b"X-y:" + b"q" * 1500 + b"\n",
+    b"\xef\xbb\xbf", b"\xef",
+    b"x" * 895, b"y" * 5, b"a" * 899, b"z" * 2000, b":", b"body", b"\0", b"\xe4", b"\r\r\n", b"X-y:" + b"q" * 1500 + b"\n",
 ]  # fmt: skip
 
 
