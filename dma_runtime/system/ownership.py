@@ -199,6 +199,7 @@ def ask(spool: Spool, question: dict[str, object], timeout: float) -> dict[str, 
         while not answer.endswith(b"\n"):
             more = caller.recv(1 << 20)
             if not more or len(answer) > _ANSWER_LIMIT:
+                time.sleep(_PAUSE)  # it is leaving, or cannot say: the caller asks again
                 return None
             answer += more
         said = json.loads(answer)
