@@ -415,7 +415,12 @@ class Owner:
         if item is not None and item.round is not None:
             return {"error": "being delivered"}
         if verb == "remove":
-            self.ledger.bury([id])
+            try:
+                self.ledger.bury([id])
+            except OSError:
+                if self.spool.there(id):
+                    raise
+                # It has gone; only a power loss now could bring it back, to be seen and removed again.
             self.queue.broken.pop(id, None)
             if item is not None:
                 self.queue.forget(item)
