@@ -3,12 +3,11 @@ ends badly, and no other message pays for it."""
 
 import asyncio
 import ssl
-import threading
 
 import fault_server
 import pytest
 from mail_server import MailServer
-from owner_room import Room
+from owner_room import InAThread, Room
 
 from dma_runtime.delivery import bounce, local, record
 from dma_runtime.delivery.remote import Relay
@@ -218,30 +217,3 @@ def connected():
     layer.decrypt(out.read())
     assert done == [None]
     return layer, server, into, out
-
-
-class InAThread:
-    """A FaultServer beside the test."""
-
-    def __init__(self, scripts):
-        self._scripts = scripts
-        self._loop = asyncio.new_event_loop()
-        self._up = threading.Event()
-        self._stop = asyncio.Event()
-
-    def __enter__(self):
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
-        self._thread.start()
-        assert self._up.wait(10)
-        return self
-
-    def __exit__(self, *_):
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
-        self._loop.close()
-
-    async def _serve(self):
-        async with fault_server.FaultServer(self._scripts) as self.server:
-            self.port = self.server.port
-            self._up.set()
-            await self._stop.wait()
