@@ -227,6 +227,8 @@ class Owner:
                 self.take_in(id)
         except (CannotSpool, OSError) as problem:
             self.log.warning(f"root can not be told by mail: {problem}")
+        except Exception as error:  # ours; whoever waits for the letter at the end has results to record
+            self.rounds.bug(error)
         finally:
             self._letter = None
 

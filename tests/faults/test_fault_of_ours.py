@@ -3,13 +3,16 @@ ends badly, and no other message pays for it."""
 
 import asyncio
 import ssl
+import time
 
 import fault_server
 import pytest
 from mail_server import MailServer
 from owner_room import InAThread, Room
 
-from dma_runtime.delivery import bounce, local, record
+from dma_runtime.config import parse
+from dma_runtime.delivery import bounce, local, record, rootmail
+from dma_runtime.delivery.owner import Owner
 from dma_runtime.delivery.remote import Relay
 from dma_runtime.delivery.rounds import Rounds
 from dma_runtime.delivery.runs import Goal
@@ -108,6 +111,22 @@ class TestOneMessage:
         assert delivered == ["one", "two"]
         assert [known.state for known in room.state(id).recipients] == [DELIVERED, DEFERRED, DELIVERED]
         assert "ZeroDivisionError" in room.state(id).recipients[1].last.text
+
+
+def test_a_letter_to_root_that_cannot_be_written_costs_no_result(room, server, monkeypatch):
+    """The owner waits for the letter when it leaves, and records after that what was delivered."""
+
+    def broken(*_):
+        time.sleep(0.2)
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(rootmail, "write", broken)
+    monkeypatch.setattr(Owner, "_look_for_unannounced", lambda owner: owner._tell_root())
+    room.config = parse(f"SOCKET {room.spool.path}/s\nSPOOLDIR {room.spool.path}\nSMARTHOST 127.0.0.1:{server.port}\n", "x")
+    room.put("a@y.test")
+    room.run()
+    assert (len(server.messages), room.spool.ids()) == (1, [])
+    assert room.log.said("ZeroDivisionError") >= 1
 
 
 class TestASession:
