@@ -170,7 +170,8 @@ class World:
         async def serve():
             meddler = asyncio.create_task(self.meddle(owner)) if self.trouble.on else None
             asyncio.get_running_loop().call_later(seconds, owner._stop)
-            await owner.serve(Goal(resident=True))
+            # A clock that was said to jump leaves waits of a minute behind.
+            await owner.serve(Goal(resident=True, run=not self.trouble.on))
             if meddler is not None:
                 meddler.cancel()
 
