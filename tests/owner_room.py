@@ -5,10 +5,16 @@
     room.run()                         # one attempt of everything, as `dma -q -D`
     room.state(id)                     # what is on record
     room.log.said("words")             # how many lines of the log hold them
+
+`InAThread` is a FaultServer beside such a test.
 """
 
+import asyncio
 import os
+import threading
 import time
+
+import fault_server
 
 from dma_runtime.config import parse
 from dma_runtime.delivery.runs import Goal
@@ -26,7 +32,7 @@ class Log(MailLog):
         self.lines = []
 
     def write(self, priority, text, id=""):
-        self.lines.append(text)
+        self.lines.append(f"{id} {text}" if id else text)
 
     def said(self, words):
         return sum(words in line for line in self.lines)
@@ -55,3 +61,30 @@ class Room:
 
     def state(self, id):
         return fold(self.spool.read(id), Ledger(self.spool).events(id))
+
+
+class InAThread:
+    """A FaultServer beside the test."""
+
+    def __init__(self, scripts):
+        self._scripts = scripts
+        self._loop = asyncio.new_event_loop()
+        self._up = threading.Event()
+        self._stop = asyncio.Event()
+
+    def __enter__(self):
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
+        self._thread.start()
+        assert self._up.wait(10)
+        return self
+
+    def __exit__(self, *_):
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+        self._loop.close()
+
+    async def _serve(self):
+        async with fault_server.FaultServer(self._scripts) as self.server:
+            self.port = self.server.port
+            self._up.set()
+            await self._stop.wait()

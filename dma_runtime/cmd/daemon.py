@@ -17,6 +17,7 @@ import argparse
 import os
 import sys
 import time
+import traceback
 
 from dma_runtime import __version__
 from dma_runtime.cmd.caller import check_trust
@@ -26,7 +27,7 @@ from dma_runtime.delivery.runs import Goal
 from dma_runtime.delivery.tenure import hold, request
 from dma_runtime.errors import EX_TEMPFAIL, DmaError
 from dma_runtime.system.firstprocess import stand_by
-from dma_runtime.system.maillog import MailLog
+from dma_runtime.system.maillog import ERR, MailLog
 from dma_runtime.system.ownership import ask
 from dma_runtime.system.spool import Spool
 from dma_runtime.system.starter import start_owner
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from dma_runtime.delivery.owner import Attendant
 
+AGAIN = 300.0  # seconds until an owner without a supervisor tries again what ended it
 PAUSE = 0.2  # seconds between two looks at a lock that is held
 CHANGE = 60.0  # seconds for an owner to carry out a change
 WAIT = 7 * 86400  # seconds; somebody who asked to wait waits for the attempt, however long its timeouts are
@@ -77,14 +79,29 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def own(config: Config, log: MailLog, goal: Goal, *, debug: bool = False, attendants: Sequence[Attendant] = ()) -> int:
-    """Own the spool of `config` until the goal is reached; 75 when somebody else does and the goal was to stay."""
+    """Own the spool of `config` until the goal is reached; 75 when somebody else does and the goal was to stay.
+
+    A fault of ours or of the disk that ends the owner is logged. Who is to stay has a supervisor, which starts it anew; one
+    that was left behind by a submission has nobody, and tries again by itself: the mail in its queue was accepted."""
     spool = Spool(config.SPOOLDIR)
     for warning in [*config.warnings, *spool.prepare(own_only=config.user_mode)]:
         log.warning(warning)
     trace = _to_stderr if debug else _to_file(config, log)
     while True:
-        if hold(spool, config, log, goal, trace=trace, attendants=attendants) is not None:
-            return 0
+        try:
+            if hold(spool, config, log, goal, trace=trace, attendants=attendants) is not None:
+                return 0
+        except DmaError:
+            raise
+        except Exception as error:
+            said = traceback.format_exc()[-1500:]
+            if isinstance(error, OSError):
+                said = f"{error.strerror}: {error.filename or spool.path}"
+            log.write(ERR, f"the queue can not be worked on: {said}")
+            if goal.resident or attendants or isinstance(error, (PermissionError, FileNotFoundError, NotADirectoryError)):
+                raise
+            time.sleep(AGAIN)
+            continue
         if not goal.resident and not attendants:
             return 0
         # Who is here for a run or until the queue is empty makes room for one who serves the socket.

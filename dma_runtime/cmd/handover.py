@@ -94,7 +94,9 @@ def hand_over(caller: Caller, asked: Request, message: Held) -> int:
         return iter(message.read, b"")
 
     try:
-        return _ask(caller, header, pieces, patient=asked.foreground)
+        if status := _ask(caller, header, pieces, patient=asked.foreground):
+            raise DmaError("the mail service did not accept the message", status)
+        return EX_OK
     except NobodyListens as nobody:
         if caller.uid != 0:
             raise

@@ -22,6 +22,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 
 from dma_runtime import __version__, frames, posting
 from dma_runtime.delivery.local import MAILDROP, Letter, put
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 SILENCE = 30.0  # seconds
 ALL = 300  # seconds
 GROUP = "mail"
+PAUSE = 1.0  # seconds
 _PIECE = 65536
 
 
@@ -80,8 +82,18 @@ def listen(path: str, log: MailLog) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
     log.info(f"mailbox process listens at {path}")
     while True:
-        connection, _ = bell.accept()
-        if os.fork() == 0:
+        try:
+            connection, _ = bell.accept()
+        except OSError as error:  # no descriptor left: those in the backlog wait
+            log.warning(f"mailbox process: can not accept: {error.strerror}")
+            time.sleep(PAUSE)
+            continue
+        try:
+            child = os.fork()
+        except OSError as error:  # no process to be had: this delivery is tried again, and the next may find one
+            log.warning(f"mailbox process: can not serve: {error.strerror}")
+            child = -1
+        if child == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             bell.close()
             os.dup2(connection.fileno(), 0)

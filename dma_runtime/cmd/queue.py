@@ -196,7 +196,7 @@ def _unreachable(path: str) -> str:
 def _print_row(row: listing.Row) -> None:
     print(f"{row['id']}  {_age(row['age'])}  {row['size']} bytes  from <{shown(str(row['sender']))}>  {row['state']}")
     if "problem" in row:
-        print(f"    damaged: {row['problem']}")
+        print(f"    damaged: {shown(str(row['problem']))}")
     recipients = row["recipients"]
     assert isinstance(recipients, list)
     for recipient in recipients:

@@ -6,7 +6,8 @@ Rules:
 - The deadline is the oldest unanswered verb's wait, counted from the last sign of life; while a body leaves and
   nothing is asked it is RFC 5321's three minutes a block. There is one timer, moved only when it would be late.
 - Whatever ends the conversation (lost, silent, nonsense) ends it once: `failed` is set and `on_failed` told.
-- The trace shows `C: ` and `S: ` lines; a secret is never in it, a body is shown as its size.
+- The trace shows `C: ` and `S: ` lines; a secret is never in it, a body is shown as its size. A relay that repeats what it
+  did not understand (sendmail does) repeats no secret: `hide`.
 
 On failure `failed` is a sentence for people; `failed_reply` the reply that came uncalled for, if that was it (421 as
 a rule).
@@ -69,6 +70,7 @@ class Line:
         self._since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._asked = False
+        self._hidden: list[bytes] = []
         self._early = b""  # a greeting that was faster than the loop: it came before it was asked for
 
     # ------------------------------------------------------------ speaking
@@ -78,7 +80,9 @@ class Line:
         engine = self.engine
         if not engine.outstanding:
             self._since = self._loop.time()
-        engine.sent(verb, answer if self._trace is None else self._traced(answer))
+        if self._trace is not None:
+            answer = self._traced(answer)
+        engine.sent(verb, self._censored(answer) if self._hidden else answer)
 
     def write(self, data: bytes) -> None:
         """One piece, one packet if it fits."""
@@ -89,6 +93,21 @@ class Line:
     def show(self, text: str) -> None:
         if self._trace is not None:
             self._trace("C: " + text)
+
+    def hide(self, *secrets: bytes) -> None:
+        """Show none of these where the relay says them; without any, the danger is over."""
+        self._hidden = [*self._hidden, *(secret for secret in secrets if len(secret) > 3)] if secrets else []
+
+    def _clean(self, data: bytes) -> bytes:
+        for secret in self._hidden:
+            data = data.replace(secret, b"***")
+        return data
+
+    def _clean_reply(self, reply: Reply) -> Reply:
+        return Reply(reply.code, [line[:4] + self._clean(line[4:]) for line in reply.lines])
+
+    def _censored(self, answer: Answer) -> Answer:
+        return lambda verb, reply: answer(verb, self._clean_reply(reply))
 
     @property
     def tracing(self) -> bool:
@@ -152,14 +171,15 @@ class Line:
                     self.fail(why)
                     return
         except Unexpected as fault:
-            self.failed_reply = fault.reply
+            reply = self.failed_reply = self._clean_reply(fault.reply)
             if self._trace is not None:
-                self._trace("S: " + fault.reply.text)
-            closing = fault.reply.code == 421  # RFC 5321 3.8
-            self.fail(f"the relay closes: {fault.reply.text}" if closing else f"the relay sent {fault}")
+                self._trace("S: " + reply.text)
+            closing = reply.code == 421  # RFC 5321 3.8
+            self.fail(f"the relay closes: {reply.text}" if closing else f"the relay sent {Unexpected(reply)}")
             return
         except BadReply as fault:
-            self.fail(f"the relay sent {fault}")
+            what = "something that is no reply" if self._hidden else fault  # its words may be cut within a secret
+            self.fail(f"the relay sent {what}")
             return
         self._watch()
         self.on_turn()
@@ -177,6 +197,8 @@ class Line:
         """End the conversation; what is outstanding will not be answered."""
         if self.failed:
             return
+        if self._hidden:
+            text = self._clean(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
         self.failed = text
         if self._trace is not None:
             self._trace(f"-- {text}")

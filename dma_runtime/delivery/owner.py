@@ -6,6 +6,7 @@ Rules:
 - Sleeps are cut in slices of at most 60 s. A wall clock that was set moves the schedule with it; after a suspend the
   queue is looked at again (hard-parts.md, Time).
 - Leaving: close the bell, release the lock, then list `queue/` once more; somebody may have spooled in between.
+- An owner whose spool was removed, or replaced, begins nothing more and leaves: the spool that is there now may have its own.
 - A spool of another machine (a clone, a shared home) is not worked on until `dma-queue adopt`.
 - SIGHUP, for a resident one: configuration and secrets are read again.
 - SIGTERM: nothing new is begun; what is under way has `GRACE` seconds to reach its end.
@@ -100,6 +101,7 @@ class Owner:
         self._bell = asyncio.Event()
         self._runs = Runs(self.queue)
         self.stopping = False  # told to stop
+        self.lost = False  # the spool that is there now is not the one we own
         self._leaving = False  # what is rung from now on is left to the last look of `tenure.hold`
         self.resident = False
         self.foreign = False  # the spool belongs to another machine
@@ -129,7 +131,7 @@ class Owner:
             waiter = self._run(goal) if goal.run and not self.foreign else None
             for attendant in self._attendants:
                 attendant.begin(self)
-            while not self.stopping:
+            while not self.stopping and not self._is_lost():
                 self._read(LOADING)
                 self._look_around()
                 if goal.once and self._finished(goal, waiter):
@@ -154,6 +156,12 @@ class Owner:
         answer = await self._answer(request)
         await self._settle()
         return answer or {}
+
+    def _is_lost(self) -> bool:
+        if not self.lost and not self.ownership.holds():
+            self.lost = True
+            self.log.warning(f"{self.spool.path} was removed or replaced by another; what was queued there is gone")
+        return self.lost
 
     def _finished(self, goal: Goal, waiter: Waiter | None) -> bool:
         if goal.resident:
@@ -219,6 +227,8 @@ class Owner:
                 self.take_in(id)
         except (CannotSpool, OSError) as problem:
             self.log.warning(f"root can not be told by mail: {problem}")
+        except Exception as error:  # ours; whoever waits for the letter at the end has results to record
+            self.rounds.bug(error)
         finally:
             self._letter = None
 
@@ -407,7 +417,12 @@ class Owner:
         if item is not None and item.round is not None:
             return {"error": "being delivered"}
         if verb == "remove":
-            self.ledger.bury([id])
+            try:
+                self.ledger.bury([id])
+            except OSError:
+                if self.spool.there(id):
+                    raise
+                # It has gone; only a power loss now could bring it back, to be seen and removed again.
             self.queue.broken.pop(id, None)
             if item is not None:
                 self.queue.forget(item)

@@ -130,7 +130,6 @@ class Reception:
         self._nobody = _overflow_uid()
         self._limits = Limits()
         self._clients: dict[Client, None] = {}  # oldest first
-        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="reception")
         self._storing: set[asyncio.Task[list[Envelope]]] = set()
         self._queued: dict[int, int] = {}  # uid -> bytes in the queue, as of `_counted`
         self._counted = float("-inf")
@@ -143,6 +142,7 @@ class Reception:
         """Let clients in, in the loop that runs."""
         self._owner = owner
         self._loop = asyncio.get_running_loop()
+        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="reception")  # it may begin again, with another owner
         for listening in self._listening:
             self._loop.add_reader(listening.fileno(), self._let_in, listening)
 

@@ -6,6 +6,8 @@ Rules:
 - So does a dma.conf that is gone, and one that was emptied a moment ago: somebody may be writing it anew, and by the
   defaults mail would leave directly, past the relay.
 - One that was not there, and means the defaults, is looked for again.
+- An empty RELAYMAP or auth.conf that had lines before holds the mail, as one that cannot be read does.
+- The queue does not move while it is being worked on: SPOOLDIR and SOCKET stay what they were at the start.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class Settings:
         self.relays = RelayMap()
         self.map_problem = ""
         self._map_seen: Signature = None
+        self._had_lines: set[str] = set()  # files that were not empty
         self._read_logins()
         self._read_relays()
 
@@ -69,10 +72,14 @@ class Settings:
             self._conf_seen = seen
             found.system = self.config.system
             if self.config.user_mode:
-                # The queue does not move while it is being worked on; auth.conf has its default beside the file.
                 found.user_mode = True
-                found.values.setdefault("SPOOLDIR", self.config.SPOOLDIR)
-                found.values.setdefault("AUTHPATH", os.path.dirname(source) + "/auth.conf")
+                found.values.setdefault("AUTHPATH", os.path.dirname(source) + "/auth.conf")  # its default, beside the file
+            for name in ("SPOOLDIR", "SOCKET"):
+                if name in found.values and found.values[name] != getattr(self.config, name):
+                    self.log.warning(f"{source}: {name} takes effect when this process is started anew")
+                found.values.pop(name, None)
+                if name in self.config.values:
+                    found.values[name] = self.config.values[name]
             self.config = found.sound()
         except (ConfigError, DmaError) as error:
             self._conf_seen = seen
@@ -91,6 +98,9 @@ class Settings:
         if not path:
             return
         self._auth_seen = _signature(path)
+        if self._emptied(path, self._auth_seen):
+            self.auth_problem = f"auth file `{path}' is empty all at once"
+            return
         try:
             self.logins = authconf.parse(config.contents(path), path)
         except FileNotFoundError:
@@ -105,11 +115,20 @@ class Settings:
             known = ", ".join(sorted({login.host for login in self.logins.logins}))
             self.log.warning(f"{path} has no login for SMARTHOST {host}, only for {known}: mail goes there without signing in")
 
+    def _emptied(self, path: str, seen: Signature) -> bool:
+        """The file has nothing in it any more."""
+        if seen and seen[2]:
+            self._had_lines.add(path)
+        return seen is not None and not seen[2] and path in self._had_lines
+
     def _read_relays(self) -> None:
         path = self.config.RELAYMAP
         self.map_problem = ""
         self.relays = RelayMap(path or "")
         self._map_seen = _signature(path) if path else None
+        if path and self._emptied(path, self._map_seen):
+            self.map_problem = f"relay map `{path}' is empty all at once"
+            return
         try:
             self.relays = relayfile.load(path)
         except OSError as error:

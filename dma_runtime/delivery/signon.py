@@ -179,6 +179,7 @@ async def converse(line: Line, target: Target, helo: str, peer: str, want_tls: b
                 handshake.binding = line.wire.tls.binding if line.wire.tls is not None else None
                 action = handshake.secured()
             if isinstance(action, Ready):
+                line.hide()
                 if HABITS.plain(target.host, target.port, asyncio.get_running_loop().time()):
                     handshake.capabilities.pipelining = handshake.capabilities.chunking = False
                 if target.lmtp:
@@ -198,6 +199,8 @@ async def converse(line: Line, target: Target, helo: str, peer: str, want_tls: b
                     outcome = verdict.refusal(action.stage, action.says, relay=peer, hint=action.hint, status=status)
                 raise Refused(outcome)
             assert not isinstance(action, Upgrade)
+            if action.secret and target.login is not None:
+                line.hide(action.secret, target.login[1].reveal().encode("utf-8", "surrogateescape"))
             reply = await line.ask(action.verb, action.line, action.shown)
     except Broken as broken:
         hint = ""

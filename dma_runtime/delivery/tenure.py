@@ -43,8 +43,12 @@ def hold(
             served = owner
         finally:
             ownership.release()
+        if owner.lost and (goal.resident or attendants):
+            spool.prepare(own_only=config.user_mode)
+            served = None  # not before the spool that is there now is ours
+            continue
         known = owner.queue.items.keys() | owner.queue.broken.keys()
-        if owner.stopping or owner.foreign or not set(spool.ids()) - known:
+        if owner.stopping or owner.lost or owner.foreign or not set(spool.ids()) - known:
             break
         # Something came in between the last look and the release: nobody else may know of it.
         goal = Goal(resident=goal.resident, once=goal.once, run=goal.once, due_only=True)

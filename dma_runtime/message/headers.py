@@ -1,8 +1,8 @@
 """The header of a message that is being submitted: found, read, completed.
 
 Rules:
-- Leading `From ` and `>From ` lines (mbox separators some programs leave) are dropped, as C dma does; so is a byte order mark
-  in front of a field (some editors' files).
+- Leading `From ` and `>From ` lines (mbox separators some programs leave) are dropped, as C dma does, but for those longer
+  than 900 bytes, which are none; so is a byte order mark in front of a field (some editors' files).
 - A field is a name of printable ASCII and a colon, with its continuation lines (RFC 5322 2.2, 4.5 for blanks before the
   colon). The header ends at an empty line, or at the first line that is no field: then the empty line was missing, and
   it is put in. A message may have no header at all.
@@ -150,8 +150,8 @@ def read(more: Callable[[], bytes]) -> tuple[list[Field], bytes]:
             _close(fields, parts)
             parts = [line]
             fields.append(Field(name, b""))
-        elif not fields and line.startswith((b"From ", b">From ")):
-            continue
+        elif not fields and line.startswith((b"From ", b">From ")) and len(line) <= _LOOK:
+            continue  # a longer line is no separator, and may have come in part
         else:
             lines.give_back()  # the empty line was missing
             break

@@ -12,7 +12,9 @@ Rules:
   reader shows as the same text. A header in another charset, which nobody named, stays for relays with 8BITMIME.
 - Signed mail is never rewritten: with a DKIM-Signature nothing changes, signed and encrypted parts are left as they are
   (hard-parts.md). It goes out as it is, whatever the relay said; as BINARYMIME (RFC 3030) where its lines or bytes need it
-  and the relay takes it. So does what says of itself that it is binary.
+  and the relay takes it. So does what says of itself that it is binary. But for a bare CR, which no signed mail has that
+  came by SMTP: by DATA it goes as a blank, as Postfix has it, for there are servers that take `CR . CR LF` for the end of the
+  message and what follows for commands ("SMTP smuggling").
 
 `read(length, at)` gives bytes of the message, and raises what the caller's does. Memory is one chunk and the headers of
 the parts. Pure.
@@ -115,6 +117,8 @@ def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
 def _on_the_wire(chunks: Iterator[bytes], *, stuff: bool) -> Iterator[bytes]:
     line_start = True
     for data in chunks:
+        if stuff and b"\r" in data:
+            data = data.replace(b"\r", b" ")  # line ends are LF here: it is bare
         out = data.replace(b"\n", b"\r\n")
         if stuff:
             out = out.replace(b"\n.", b"\n..")

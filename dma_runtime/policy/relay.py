@@ -11,8 +11,6 @@ Pure: the clocks and the dice are arguments.
 
 from __future__ import annotations
 
-import math
-
 from dma_runtime.envelope import Moment
 from dma_runtime.outcome import DEFERRED, MACHINE, PACE, Outcome
 from dma_runtime.policy.pace import Pace
@@ -113,11 +111,18 @@ class RelayState:
             if isinstance(value := values.get(name), str):
                 setattr(state, name, value)
         for name in _NUMBERS:
-            if isinstance(value := values.get(name), (int, float)) and math.isfinite(value):
+            if isinstance(value := values.get(name), (int, float)) and _sound(value):
                 setattr(state, name, type(getattr(state, name))(value))
         listed = values.get("heard")
         for item in listed if isinstance(listed, list) else ():
             match item:
-                case [int() | float() as wall, int() | float() as up, int() | float() as awake, str() as boot]:
+                case [int() | float() as wall, int() | float() as up, int() | float() as awake, str() as boot] if (
+                    _sound(wall) and _sound(up) and _sound(awake)
+                ):
                     state.heard.append(Moment(float(wall), float(up), float(awake), boot))
         return state
+
+
+def _sound(number: float) -> bool:
+    """No infinity, no NaN, and nothing that a float cannot hold."""
+    return abs(number) < 1 << 53

@@ -34,14 +34,16 @@ if TYPE_CHECKING:
     from dma_runtime.smtp.reply import Reply
 
 class Send:
-    """Put `line` on the wire and bring the reply to `verb`. `shown` is the line for people, without a secret."""
+    """Put `line` on the wire and bring the reply to `verb`. `shown` is the line for people, without a secret; `secret` what of
+    it they must not see, b"" when it has none."""
 
-    __slots__ = ("line", "shown", "verb")
+    __slots__ = ("line", "secret", "shown", "verb")
 
     def __init__(self, verb: command.Verb, line: bytes, shown: str = "") -> None:
         self.verb = verb
         self.line = line
         self.shown = shown or line[:-2].decode("utf-8", "backslashreplace")
+        self.secret = line[:-2].rpartition(b" ")[2] if shown.endswith("***") else b""
 
 
 class Upgrade:

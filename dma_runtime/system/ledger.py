@@ -194,7 +194,8 @@ class Ledger:
             self.fs.close(entry.fd)
 
     def sweep(self) -> None:
-        """Remove logs without a message, and temporary files of the dead. Raises OSError.
+        """Remove logs without a message, and temporary files of the dead; what cannot be removed stays. Raises OSError when
+        `log/` or `queue/` cannot be read.
 
         From then on the ledger knows which messages have a log, and looks for no other.
         """
@@ -205,10 +206,17 @@ class Ledger:
             # The previous owner may have died between its unlink and its sync.
             sync_directory(self.fs, self.spool.queue)
         for name in orphans:
-            self.fs.unlink(f"{self.spool.log}/{name}")
+            try:
+                self.fs.unlink(f"{self.spool.log}/{name}")
+            except OSError:
+                pass  # a directory, or it may not be touched: it is nobody's, and mail goes on
             self._forget(name)
         self._there = set(logs).intersection(alive)
-        for name in self.fs.listdir(self.spool.tmp):
+        try:
+            left = self.fs.listdir(self.spool.tmp)
+        except OSError:
+            left = []
+        for name in left:
             self._sweep_temporary(f"{self.spool.tmp}/{name}")
 
     def _sweep_temporary(self, path: str) -> None:

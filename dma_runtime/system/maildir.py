@@ -5,7 +5,8 @@ Rules:
   made, 0700. Each is opened once and used through its descriptor, so nobody can exchange it afterwards.
 - The name is the caller's and the same for every attempt of one delivery: if it stands in new/ already, an earlier run
   delivered the message and died before it could say so. That is success, and no second copy.
-- The link is exclusive: no message is ever overwritten. On any failure the file below tmp/ is removed.
+- The link is exclusive: no message is ever overwritten. What is linked is the file that was written, whatever has its name
+  by now: a second attempt of the same delivery may have begun it anew. On any failure the file below tmp/ is removed.
 
 Follows maildir(5) of qmail. Raises NotAMailbox, OSError, and what the iterator of chunks raises.
 Limit: a copy that a reader has moved to cur/ since is not recognised; a repeated delivery then makes a second one.
@@ -81,7 +82,7 @@ def _write(fs: FileSystem, chunks: Iterable[bytes], tmp: str, new: str) -> None:
             at += len(chunk)
         fs.fsync(fd)
         try:
-            fs.link(tmp, new)
+            fs.link_open(fd, new)
         except FileExistsError:
             pass  # delivered by an earlier run
     finally:

@@ -10,6 +10,8 @@ awake because of three rules that hold together (tests/faults/test_handover.py w
 - Leave: close control, release the lock, **then list `queue/` once more**; something unknown there: take the lock
   again, or somebody else has it.
 
+An owner whose lock is not the spool's any more (`rm -r` of what is in it) begins nothing: whoever spools next starts another.
+
 `lock` is never unlinked: a second file of that name would mean two owners. `owner` holds the machine's id: a spool that
 another machine wrote (a clone, a shared home) is not delivered from until `adopt`.
 
@@ -58,6 +60,15 @@ class Ownership:
         fs.close(fd)
         return None
 
+    def holds(self) -> bool:
+        """Whether the lock is that of the spool that is there now. Somebody may have removed it, or the whole spool: who comes
+        next makes another, and is its owner."""
+        try:
+            there, ours = self.spool.fs.lstat(self.spool.path + "/lock"), self.spool.fs.fstat(self._fd)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
     def listen(self) -> socket.socket:
         """The listening control socket, non-blocking, 0600. Raises OSError."""
         try:
@@ -70,11 +81,12 @@ class Ownership:
 
     def release(self) -> None:
         """Give the lock up. The listening socket is closed by now; the caller then lists `queue/` once more."""
+        ours = self._listened and self.holds()  # else it is another owner's bell
         fd, self._fd = self._fd, -1
         if fd < 0:
             return
         fs = self.spool.fs
-        if self._listened:
+        if ours:
             try:
                 fs.unlink(f"{self.spool.path}/{CONTROL}")
             except OSError:
@@ -187,6 +199,7 @@ def ask(spool: Spool, question: dict[str, object], timeout: float) -> dict[str, 
         while not answer.endswith(b"\n"):
             more = caller.recv(1 << 20)
             if not more or len(answer) > _ANSWER_LIMIT:
+                time.sleep(_PAUSE)  # it is leaving, or cannot say: the caller asks again
                 return None
             answer += more
         said = json.loads(answer)

@@ -212,6 +212,16 @@ class Spool:
         """All messages, oldest first. Raises OSError."""
         return sorted(name for name in self.fs.listdir(self.queue) if is_id(name))
 
+    def there(self, id: str) -> bool:
+        """Whether the queue has a file of this name at present. Raises nothing: what nobody can tell may be there."""
+        try:
+            self.fs.lstat(f"{self.queue}/{id}")
+        except FileNotFoundError:
+            return False
+        except OSError:
+            pass
+        return True
+
     def holds(self, id: str) -> bool:
         """Whether the queue has this message, whole or not; when it has, the name is durable now. Raises OSError."""
         try:

@@ -3,14 +3,16 @@ ends badly, and no other message pays for it."""
 
 import asyncio
 import ssl
-import threading
+import time
 
 import fault_server
 import pytest
 from mail_server import MailServer
-from owner_room import Room
+from owner_room import InAThread, Room
 
-from dma_runtime.delivery import bounce, local, record
+from dma_runtime.config import parse
+from dma_runtime.delivery import bounce, local, record, rootmail
+from dma_runtime.delivery.owner import Owner
 from dma_runtime.delivery.remote import Relay
 from dma_runtime.delivery.rounds import Rounds
 from dma_runtime.delivery.runs import Goal
@@ -109,6 +111,22 @@ class TestOneMessage:
         assert delivered == ["one", "two"]
         assert [known.state for known in room.state(id).recipients] == [DELIVERED, DEFERRED, DELIVERED]
         assert "ZeroDivisionError" in room.state(id).recipients[1].last.text
+
+
+def test_a_letter_to_root_that_cannot_be_written_costs_no_result(room, server, monkeypatch):
+    """The owner waits for the letter when it leaves, and records after that what was delivered."""
+
+    def broken(*_):
+        time.sleep(0.2)
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(rootmail, "write", broken)
+    monkeypatch.setattr(Owner, "_look_for_unannounced", lambda owner: owner._tell_root())
+    room.config = parse(f"SOCKET {room.spool.path}/s\nSPOOLDIR {room.spool.path}\nSMARTHOST 127.0.0.1:{server.port}\n", "x")
+    room.put("a@y.test")
+    room.run()
+    assert (len(server.messages), room.spool.ids()) == (1, [])
+    assert room.log.said("ZeroDivisionError") >= 1
 
 
 class TestASession:
@@ -218,30 +236,3 @@ def connected():
     layer.decrypt(out.read())
     assert done == [None]
     return layer, server, into, out
-
-
-class InAThread:
-    """A FaultServer beside the test."""
-
-    def __init__(self, scripts):
-        self._scripts = scripts
-        self._loop = asyncio.new_event_loop()
-        self._up = threading.Event()
-        self._stop = asyncio.Event()
-
-    def __enter__(self):
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
-        self._thread.start()
-        assert self._up.wait(10)
-        return self
-
-    def __exit__(self, *_):
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
-        self._loop.close()
-
-    async def _serve(self):
-        async with fault_server.FaultServer(self._scripts) as self.server:
-            self.port = self.server.port
-            self._up.set()
-            await self._stop.wait()

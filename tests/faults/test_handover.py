@@ -132,7 +132,7 @@ class Owner:
     def __init__(self, held, spool, config, log, *, trace=None, attendants=()):
         self.held = held
         self.spool = spool
-        self.stopping = self.foreign = False
+        self.stopping = self.foreign = self.lost = False
         self.queue = types.SimpleNamespace(items={}, broken={}, unfinished=False)
 
     def as_seen(self):

@@ -94,6 +94,14 @@ class TestThatCannotBeRead:
         assert [m.recipients for m in server.messages] == [["second@y.test"], ["first@y.test"]]
 
 
+    def test_a_log_of_no_message_that_cannot_be_removed_ends_no_owner(self, agent, server):
+        agent.send("-bq", "a@y.test")
+        (agent.spool / "log" / "01abc").mkdir()
+        agent.run("-q", "-D")
+        assert len(server.messages) == 1
+        assert agent.files() == []
+
+
 class TestDamage:
     @pytest.mark.parametrize("name", ["accepted_at", "up", "size", "header_end", "longest_line", "uid"])
     def test_a_number_beyond_all_measure_is_damage(self, name):

@@ -102,6 +102,17 @@ def test_nor_is_it_refused_by_nonsense_or_silence_behind_it(mail, monkeypatch, b
     assert (answer.status, answer.id) == (0, "m1")
 
 
+def test_a_refusal_without_a_word_is_one_also_in_a_conversation(mail):
+    daemon(mail, says(frames.status(70)))
+    ran = mail.run("b@y", stdin=MESSAGE)
+    assert (ran.returncode, b"did not accept" in ran.stderr) == (70, True)
+    (mail.directory / "s").unlink()
+    daemon(mail, says(frames.status(70)))
+    ran = mail.run("-bs", stdin=b"HELO x\r\nMAIL FROM:<a@x>\r\nRCPT TO:<b@y>\r\nDATA\r\nSubject: s\r\n\r\nx\r\n.\r\nQUIT\r\n")
+    replies = [line[:3] for line in ran.stdout.split(b"\r\n") if line]
+    assert replies == [b"220", b"250", b"250", b"250", b"354", b"451", b"221"]
+
+
 def test_an_end_without_a_yes_is_none(mail):
     daemon(mail, says(frames.status(0)))
     ran = mail.run("b@y", stdin=MESSAGE)

@@ -32,9 +32,9 @@ class Watching(FileSystem):
         self.calls.append(("fsync", os.readlink(f"/proc/self/fd/{fd}").rpartition("Maildir")[2]))
         super().fsync(fd)
 
-    def link(self, source, target):
+    def link_open(self, fd, target):
         self.calls.append(("link", ""))
-        super().link(source, target)
+        super().link_open(fd, target)
 
 
 def test_a_maildir_is_made_and_readers_find_the_message(path):
@@ -53,6 +53,22 @@ def test_synced_then_linked_then_synced(path):
     fs = Watching()
     maildir.deliver(path, BODY, uid=UID, name=NAME, fs=fs)
     assert fs.calls[-3:] == [("fsync", f"/tmp/{NAME}"), ("link", ""), ("fsync", "/new")]
+
+
+def test_a_file_of_another_attempt_is_never_linked(path):
+    """The daemon gave this one up, not it itself (a hanging disk), and began a second."""
+    maildir.deliver(path, BODY, uid=UID, name="1.a.b")
+
+    def hanging():
+        yield b"whole "
+        os.unlink(f"{path}/tmp/{NAME}")
+        with open(f"{path}/tmp/{NAME}", "wb") as other:
+            other.write(b"who")  # the second attempt, so far
+        yield b"message\n"
+
+    with pytest.raises(FileNotFoundError):
+        maildir.deliver(path, hanging(), uid=UID, name=NAME)
+    assert listing(path)["new"] == ["1.a.b"]
 
 
 def test_a_repeated_delivery_is_one_message(path):

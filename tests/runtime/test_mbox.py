@@ -195,6 +195,21 @@ def test_threads_of_one_process_take_turns(path):
     assert data.count(b"x" * 4_000_000 + b"\n\n") == 3
 
 
+def test_a_dotlock_that_somebody_removed_does_not_undo_the_delivery(path):
+    """Taken for stale, or swept at boot. Deferred for that, the message would be appended again."""
+
+    class Sweeper(FileSystem):
+        def fsync(self, fd):
+            super().fsync(fd)
+            if os.path.exists(path + ".lock"):
+                os.unlink(path + ".lock")
+
+    mbox.append(path, [b"From a\n\nx\n\n"], uid=os.geteuid(), fs=Sweeper())
+    assert os.listdir(os.path.dirname(path)).count(os.path.basename(path) + ".lock") == 0
+    with open(path, "rb") as file:
+        assert file.read() == b"From a\n\nx\n\n"
+
+
 def test_a_stale_dotlock_is_removed_and_a_fresh_one_is_not(path):
     for age, expected in ((301, True), (290, False)):
         with open(path + ".lock", "w"):

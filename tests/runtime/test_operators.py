@@ -14,6 +14,7 @@ from dma_runtime.config import parse
 from dma_runtime.delivery.owner import Goal, Owner
 from dma_runtime.envelope import Envelope, Recipient
 from dma_runtime.errors import BrokenMessage
+from dma_runtime.system.fs import FileSystem
 from dma_runtime.system.maillog import MailLog
 from dma_runtime.system.ownership import Ownership
 from dma_runtime.system.spool import Spool
@@ -309,6 +310,28 @@ def test_a_change_the_disk_refuses_is_answered(tmp_path, monkeypatch, problem):
     monkeypatch.setattr(owner.ledger, "append", refuse)
     answer = asyncio.run(owner.answer_once({"do": "hold", "id": id}))
     assert answer["error"].startswith("can not be recorded: ")
+
+
+@pytest.mark.parametrize(("call", "left"), [("unlink", True), ("fsync", False)])
+def test_a_removal_that_the_disk_refuses_is_said_as_it_is(tmp_path, call, left):
+    id, owner = owner_of(tmp_path)
+    calls = []
+
+    class Refusing(FileSystem):
+        def unlink(self, path):
+            calls.append("unlink")
+            if call == "unlink":
+                raise OSError(30, "Read-only file system")
+            super().unlink(path)
+
+        def fsync(self, fd):
+            if call == "fsync" and calls:
+                raise OSError(5, "Input/output error")
+            super().fsync(fd)
+
+    owner.spool.fs = owner.ledger.fs = Refusing()
+    answer = asyncio.run(owner.answer_once({"do": "remove", "id": id}))
+    assert ("error" in answer, owner.spool.there(id), id in owner.queue.items) == (left, left, left)
 
 
 @pytest.mark.parametrize("word", ["hold", "remove"])

@@ -1,6 +1,7 @@
 """delivery.session over real sockets: every dialogue, the faults of relays, TLS as it goes wrong, bodies that are large."""
 
 import asyncio
+import base64
 import datetime
 import hashlib
 import resource
@@ -739,10 +740,57 @@ def test_the_trace_holds_no_secret(certificates):
     assert "C: AUTH PLAIN ***" in seen
     assert "S: 235 2.7.0 ok" in seen
     assert "C: MAIL FROM:<a@x.example>" in text
-    import base64
-
     assert "hunter2" not in text
     assert base64.b64encode(b"\0user\0hunter2hunter2").decode() not in text
+
+
+TOKEN = base64.b64encode(b"\0user\0hunter2hunter2")
+WORD = base64.b64encode(b"hunter2hunter2")
+
+
+@pytest.mark.parametrize("trace", [False, True])
+@pytest.mark.parametrize("said", [
+    b'535 5.7.8 bad "AUTH PLAIN %s"\r\n' % TOKEN,
+    b"535-no:\r\n535 user's hunter2hunter2 is wrong\r\n",
+    b'421 4.7.0 what is "%s"?\r\n' % TOKEN,
+    b'454 4.7.0 later\r\n500 5.5.1 Command unrecognized: "%s"\r\n' % TOKEN,
+    b"%s\r\n" % (b"x" * 100 + TOKEN),
+    b'500 5.5.1 Command unrecognized: "AUTH PLAIN %s"\r\n' % TOKEN,
+])  # fmt: skip
+def test_a_relay_that_repeats_the_login_does_not_make_us_say_it(said, trace):
+    """To the log, to the operator, in `mailq`: sendmail repeats what it did not understand."""
+    seen = []
+    hello = [("S", b"220 x\r\n"), ("C", b"EHLO box.example.org\r\n"), ("S", b"250-x\r\n250 AUTH PLAIN\r\n")]
+    script = [*hello, ("C", b"AUTH PLAIN %s\r\n" % TOKEN), ("S", said), ("wait", 0.1)]
+
+    async def scenario():
+        async with fault_server.FaultServer([script]) as server:
+            login = ("user", Secret("hunter2hunter2"))
+            await send(server, [job()], login=login, trace=seen.append if trace else None)
+
+    with pytest.raises(Refused) as refused:
+        run(scenario())
+    text = "\n".join([refused.value.outcome.text, repr(refused.value.outcome), *seen])
+    assert "hunter2" not in text
+    assert TOKEN.decode()[:12] not in text
+    assert refused.value.outcome.code == (int(said[:3]) if said[:1] in b"45" else 0)
+
+
+@pytest.mark.parametrize("said", [b'500 5.5.1 Command unrecognized: "%s"\r\n' % WORD, b"501 %s\r\n" % WORD])
+def test_nor_with_a_password_that_was_asked_for(said):
+    seen = []
+    script = [("S", b"220 x\r\n"), ("C", b"EHLO box.example.org\r\n"), ("S", b"250-x\r\n250 AUTH LOGIN\r\n")]
+    script += [("C", b"AUTH LOGIN\r\n"), ("S", b"334 VXNlcm5hbWU6\r\n"), ("C", b"dXNlcg==\r\n"), ("S", b"334 UGFzc3dvcmQ6\r\n")]
+    script += [("C", WORD + b"\r\n"), ("S", said), ("wait", 0.1)]
+
+    async def scenario():
+        async with fault_server.FaultServer([script]) as server:
+            await send(server, [job()], login=("user", Secret("hunter2hunter2")), trace=seen.append)
+
+    with pytest.raises(Refused) as refused:
+        run(scenario())
+    assert WORD.decode() not in "\n".join([refused.value.outcome.text, *seen])
+    assert any(line.startswith("S: 50") for line in seen)
 
 
 @pytest.mark.parametrize("chunking", [False, True], ids=["data", "bdat"])

@@ -92,3 +92,55 @@ def test_the_queue_does_not_move_meanwhile(folder, tmp_path):
     found = settings(folder, f"SMARTHOST relay.test\nSPOOLDIR {tmp_path}/spool\n")
     assert change(found, folder, "SMARTHOST other.test\n")
     assert f"{tmp_path}/spool" == found.config.SPOOLDIR
+
+
+@pytest.mark.parametrize("name", ["SPOOLDIR", "SOCKET"])
+def test_a_place_that_was_changed_takes_effect_with_the_next_start(folder, tmp_path, name):
+    """Read anew, a daemon would accept mail into a spool that nobody delivers from."""
+    (folder / "dma.conf").write_text(f"SOCKET {tmp_path}/run/s\n")
+    found = Settings(config.load(str(folder / "dma.conf")), Log())
+    before = getattr(found.config, name)
+    assert change(found, folder, f"SMARTHOST other.test\nSOCKET {tmp_path}/run/s\n{name} {tmp_path}/moved\n")
+    assert getattr(found.config, name) == before
+    assert found.config.SMARTHOST.name == "other.test"
+    assert [line for line in found.log if name in line and "started anew" in line]
+    assert found.config.by_socket
+
+
+def test_a_configuration_without_a_socket_gets_none(folder, tmp_path):
+    (folder / "dma.conf").write_text(f"SPOOLDIR {tmp_path}/spool\n")
+    found = Settings(config.load(str(folder / "dma.conf")), Log())
+    assert not found.config.by_socket
+    assert change(found, folder, f"SPOOLDIR {tmp_path}/spool\nSMARTHOST other.test\nSOCKET {tmp_path}/s\n")
+    assert not found.config.by_socket
+
+
+def test_an_auth_file_that_is_empty_all_at_once_holds_the_mail(folder):
+    (folder / "auth.conf").write_text("alice|relay.test:secret\n")
+    found = settings(folder, "SMARTHOST relay.test\n")
+    (folder / "auth.conf").write_text("")
+    assert found.refresh()
+    assert "empty all at once" in found.auth_problem
+    assert change(found, folder, "SMARTHOST relay.test\nPORT 26\n")
+    assert "empty all at once" in found.auth_problem
+    (folder / "auth.conf").write_text("bob|relay.test:secret\n")
+    assert found.refresh()
+    assert (found.auth_problem, found.logins.logins[0].user) == ("", "bob")
+
+
+def test_and_so_does_a_relay_map(folder):
+    (folder / "map").write_text("* relay.test\n")
+    found = settings(folder, f"RELAYMAP {folder}/map\n")
+    (folder / "map").write_text("")
+    assert found.refresh()
+    assert "empty all at once" in found.map_problem
+    (folder / "map").write_text("* other.test\n")
+    assert found.refresh()
+    assert found.map_problem == ""
+
+
+def test_one_that_was_empty_from_the_start_is_no_problem(folder):
+    (folder / "auth.conf").write_text("")
+    (folder / "map").write_text("")
+    found = settings(folder, f"RELAYMAP {folder}/map\n")
+    assert (found.auth_problem, found.map_problem) == ("", "")

@@ -6,7 +6,9 @@ a read is nothing to the message, only the end of the input is.
 
 import array
 import fcntl
+import itertools
 import os
+import random
 import subprocess
 import termios
 import time
@@ -17,6 +19,8 @@ from sendmail_program import Sendmail
 
 from dma_runtime.cmd import peer, submit
 from dma_runtime.config import load
+from dma_runtime.message import headers
+from dma_runtime.message.intake import Intake
 from dma_runtime.request import SUBMIT, Request
 from dma_runtime.system.maillog import MailLog
 
@@ -69,6 +73,33 @@ def test_pieces_make_no_difference(mail, name):
     for at in range(1, len(message)):
         same([message[:at], message[at:]])
     same([bytes([byte]) for byte in message])
+
+
+PARTS = [
+    b"From ", b">From ", b"Subject: s\n", b"To", b": ", b"\n", b"\r\n", b"\r", b".", b"\n.\n", b"\r\n.\r\n", b" folded\n", b"\t",
+    b"\xef\xbb\xbf", b"\xef",
+    b"x" * 895, b"y" * 5, b"a" * 899, b"z" * 2000, b":", b"body", b"\0", b"\xe4", b"\r\r\n", b"X-y:" + b"q" * 1500 + b"\n",
+]  # fmt: skip
+
+
+def read(message, cuts, ignore_dots):
+    """(header, body) of what is submitted, cut into reads at `cuts`."""
+    waiting = iter([message[a:b] for a, b in itertools.pairwise([0, *cuts, len(message)]) if a < b])
+    intake = Intake(lambda: next(waiting, b""), ignore_dots=ignore_dots)
+    fields, body = headers.read(intake.read)
+    body += b"".join(iter(intake.read, b""))
+    return [field.raw for field in fields], body, intake.bare_cr
+
+
+def test_however_it_is_cut_and_whatever_it_is():
+    dice = random.Random(1)
+    for _ in range(8000):
+        message = b"".join(dice.choice(PARTS) for _ in range(dice.randint(2, 9)))
+        ignore_dots = dice.random() < 0.5
+        whole = read(message, [], ignore_dots)
+        for _ in range(3):
+            cuts = sorted(dice.sample(range(1, len(message)), min(len(message) - 1, dice.randint(1, 6))))
+            assert read(message, cuts, ignore_dots) == whole, (message, cuts)
 
 
 def test_the_body_that_comes_later_is_the_message_s(mail):

@@ -217,6 +217,14 @@ def test_signed_mail_is_never_rewritten(data):
     assert sent(data, eightbit=False) == data.replace(b"\n", b"\r\n")
 
 
+@pytest.mark.parametrize("head", [b"DKIM-Signature: v=1; h=from\n" + HEADER, HEADER + SIGNED[len(HEADER) :].partition(b"--s\n")[0]])
+def test_a_bare_cr_of_signed_mail_ends_no_message(head):
+    data = head + b"\nfoo\r.\nMAIL FROM:<evil@x>\r\r.\r\n.\n"
+    assert sent(data, bdat=False).endswith(b"foo .\r\nMAIL FROM:<evil@x>  . \r\n..\r\n")
+    assert b"\r" not in sent(data, bdat=False).replace(b"\r\n", b"")
+    assert sent(data, bdat=True) == data.replace(b"\n", b"\r\n")  # it says its length
+
+
 # ---------------------------------------------------------------- SMTPUTF8 and BINARYMIME
 
 UTF8_HEADER = 'From: "Jörg Müller"<joerg@x.test>\nSubject: Grüße aus Köln\n'.encode()
