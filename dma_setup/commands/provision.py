@@ -53,7 +53,8 @@ def _run(options: argparse.Namespace, report: Report) -> int:
     found = recipe.read(options.recipe)
     given = answers.read(options.answers, options.settings, found)
     system = System()
-    sources = Sources(os.environ, given.folder, stdin_is_taken=given.stdin_is_taken, system=system)
+    path = "" if given.stdin_is_taken else options.answers or ""
+    sources = Sources(os.environ, given.folder, stdin_is_taken=given.stdin_is_taken, system=system, path=path)
     driver: ask.Driver = ask.Beforehand(given, sources) if unattended else ask.Terminal(given, sources, report)
     driver.confirms = terminal and not options.yes
     chosen = Options(check=options.check, diff=options.diff, verify=options.verify, test=options.test, words=_words(options))

@@ -166,6 +166,27 @@ def test_where_a_secret_may_come_from(home, server, secret, status, says):
     assert PASSWORD not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("whose", ["another user's", "writable by others", "in an open folder", "root's"])
+def test_root_runs_no_command_out_of_somebody_elses_file(home, server, whose):
+    if os.getuid() != 0:
+        pytest.skip("needs root: it is about what root runs")
+    folder = home.path.parent / "place"
+    folder.mkdir()
+    mark = folder / "mark"
+    answers = folder / "answers.yml"
+    answers.write_text(relay(server, password=f"{{command: '/usr/bin/tee {mark}'}}"))
+    answers.chmod(0o666 if whose == "writable by others" else 0o600)
+    if whose == "another user's":
+        os.chown(answers, 65534, 65534)
+    folder.chmod(0o777 if whose == "in an open folder" else 0o755)
+    done = home.run("smarthost", "--user", "--answers", str(answers), "--check")
+    assert done.returncode == 2
+    assert ("root runs none out of this file" in done.stderr) == (whose != "root's"), done.stderr
+    assert mark.exists() == (whose == "root's")
+    by_stdin = home.run("smarthost", "--user", "--answers", "-", "--check", given=answers.read_text())
+    assert "root runs none" not in by_stdin.stderr
+
+
 @pytest.mark.parametrize(
     ("secret", "reference"),
     [("{file: good}", "file:{folder}/good"), ("{command: '/bin/cat {folder}/good'}", "command:/bin/cat {folder}/good")],
