@@ -19,7 +19,7 @@ from dma_setup import password, undo, verify, yamlfile
 from dma_setup import plan as plans
 from dma_setup import prove as proving
 from dma_setup import relay as relays
-from dma_setup.answers import Answers, Given, Wrong, incomplete
+from dma_setup.answers import Answers, Given, incomplete
 from dma_setup.ask import Driver
 from dma_setup.errors import DONE, FAILED, WOULD_CHANGE, FileProblem, SetupError, Stopped
 from dma_setup.facts import host, keyrings, mailers, network, provider
@@ -170,7 +170,7 @@ class Wizard:
         if found is None:
             question = self.recipe.question(self.answers.secret_id)
             assert question is not None
-            raise incomplete([], [Wrong(question, question.id, f"says {{keyring: true}}, but {why}")], Given())
+            raise incomplete([question], [], Given(), f"{{keyring: true}}, but {why}")
         self.answers.secret = answer.found(found)
 
     # ------------------------------------------------------------ try

@@ -205,6 +205,17 @@ def test_a_reference_stays_one(home, server, secret, reference):
     assert home.run("smarthost", "--user", "--answers", saved, "--check").returncode == 0
 
 
+def test_a_stored_password_that_is_not_there_is_a_missing_answer(home, server):
+    """As with the saved answers of another machine."""
+    done = home.run("smarthost", "--user", "--answers", home.answers(relay(server, password="{keyring: true}")), "--check")
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert lines[0] == "dma-setup: 1 answer is missing; nothing was changed"
+    assert lines[1].split()[:2] == ["password", "secret"]
+    assert lines[2].startswith("  ({keyring: true}, but no password for alice at localhost is stored here")
+    assert lines[-1].startswith("  password: {env: DMA_PASSWORD}")
+
+
 def test_a_secret_on_the_command_line_is_refused(home, server):
     done = home.run("smarthost", "--user", "--answers", home.answers(relay(server)), "--set", "password=x")
     assert done.returncode == 2
