@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dma_runtime.secret import Secret
 from dma_setup import answers as given_answers
 from dma_setup import render
 from dma_setup.answers import Answers, Given, Wrong
@@ -31,7 +32,7 @@ class Driver:
         """All answers. Raises UsageProblem."""
         raise NotImplementedError
 
-    def again(self, question: Question, answers: Answers, context: Context, attempt: str) -> bool:
+    def again(self, recipe: Recipe, question: Question, answers: Answers, context: Context, attempt: str) -> bool:
         """Ask one question once more, into `answers`; False when nobody can be asked."""
         raise NotImplementedError
 
@@ -129,12 +130,7 @@ class Terminal(Driver):
         from dma_setup import prompt
 
         if question.is_secret:
-            answers.secret_id = question.id
-            typed = SecretAnswer(TYPED, "", prompt.secret(self._report, question, note))
-            try:
-                answers.secret = given_answers.derived(question, typed, context(answers))
-            except Refused as refused:
-                raise SetupError(f"{question.id} {refused}") from None
+            self._take_secret(question, prompt.secret(self._report, question, note), answers, context)
             return
         value, source = given_answers.default(question, context(answers))
         if not question.asked and not note and (value or question.optional):
@@ -146,8 +142,32 @@ class Terminal(Driver):
             return
         answers.values[question.id] = prompt.answer(self._report, question, value, source, note)
 
-    def again(self, question: Question, answers: Answers, context: Context, attempt: str) -> bool:
-        self._ask(question, answers, context, attempt)
+    def _take_secret(self, question: Question, found: Secret, answers: Answers, context: Context) -> None:
+        answers.secret_id = question.id
+        try:
+            answers.secret = given_answers.derived(question, SecretAnswer(TYPED, "", found), context(answers))
+        except Refused as refused:
+            raise SetupError(f"{question.id} {refused}") from None
+
+    def again(self, recipe: Recipe, question: Question, answers: Answers, context: Context, attempt: str) -> bool:
+        """A refused password may be that of another login: an empty answer asks for the login first."""
+        from dma_setup import prompt
+
+        login = recipe.login_question()
+        if not question.is_secret or login is None:
+            self._ask(question, answers, context, attempt)
+            return True
+        self._report.advice([f"Enter alone goes back to the {login.id}."])
+        found = prompt.secret(self._report, question, attempt, may_be_empty=True)
+        if not found.reveal():
+            before = answers.values[login.id]
+            answers.values[login.id] = prompt.answer(self._report, login, before, "", "")
+            for name, value in answers.values.items():
+                if value == before and name != question.id:  # what was taken from it: the sender, who reads root's mail
+                    answers.values[name] = answers.values[login.id]
+            self._ask(question, answers, context, attempt)
+        else:
+            self._take_secret(question, found, answers, context)
         return True
 
     def confirm(self, plan: Plan) -> str:

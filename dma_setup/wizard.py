@@ -15,7 +15,7 @@ from typing import Any
 from dma_runtime import __version__, config
 from dma_runtime.outcome import Outcome
 from dma_setup import apply as applying
-from dma_setup import password, undo, verify, yamlfile
+from dma_setup import itself, password, undo, verify, yamlfile
 from dma_setup import plan as plans
 from dma_setup import prove as proving
 from dma_setup import relay as relays
@@ -120,10 +120,10 @@ class Wizard:
                 self.report.finding(finding)
             if fixed and self.options.verify and self.facts.get("open_ports") == []:
                 name = self.recipe.provider.name or self.recipe.name
-                ports = " and ".join(relay.port for relay in fixed)
+                ports = [relay.port for relay in fixed]
                 raise SetupError(
                     f"{name} cannot be reached from here; nothing was changed",
-                    details=["  Check the network, and whether a firewall blocks the ports " + ports + "."],
+                    details=unreachable(self.place, ports, self.options.words, unresolved=bool(self.facts.get("unresolved"))),
                 )
 
     def look_again(self) -> None:
@@ -210,7 +210,7 @@ class Wizard:
             if question is None or attempt > ATTEMPTS:
                 raise SetupError("signing in did not work; nothing was changed")
             self.report.line()
-            if not self.driver.again(question, self.answers, self.context, f"attempt {attempt} of {ATTEMPTS}"):
+            if not self.driver.again(self.recipe, question, self.answers, self.context, f"attempt {attempt} of {ATTEMPTS}"):
                 raise SetupError("signing in did not work; nothing was changed")
 
     def refused(self, tried: verify.Tried, outcome: Outcome, who: str) -> str:
@@ -226,6 +226,11 @@ class Wizard:
         if meaning is not None:
             self.report.advice([meaning.says, *meaning.advice])
             return meaning.again
+        if tried.unreachable:
+            ports = list(dict.fromkeys(relay.port for relay in self.candidates()))
+            advice = unreachable(self.place, ports, self.options.words, unresolved=tried.unresolved)
+            self.report.advice([line[2:] for line in advice])
+            return self.recipe.host_question()
         if outcome.hint:
             self.report.advice([outcome.hint])
         if outcome.code >= 500 and outcome.stage == "AUTH" and self.recipe.relay is not None:
@@ -311,16 +316,25 @@ class Wizard:
             self.report.line(f"Done. {name} delivers mail itself.")
         if not self.driver.guided:
             return
-        flag = " --user" if self.place.is_user else ""
-        sudo = "" if self.place.is_user else "sudo "
         answers_file = self.place.shown(saved.path_for(self.place.config, self.recipe.name))
         self.report.line("  see the queue      mailq")
-        self.report.line(f"  check again        {sudo}dma-setup doctor{flag}")
-        self.report.line(f"  undo all of this   {sudo}dma-setup undo{flag}")
+        self.report.line(f"  check again        {itself.command(self.place, 'doctor')}")
+        self.report.line(f"  undo all of this   {itself.command(self.place, 'undo')}")
         self.report.line("  again, or on another machine, without questions:")
-        self.report.line(f"    {sudo}dma-setup {self.recipe.name}{flag} --answers {answers_file}")
+        self.report.line(f"    {itself.command(self.place, self.recipe.name)} --answers {answers_file}")
         if self.answers.secret_id:
             self.report.advice([f"({self.answers.secret_id}: {{keyring: true}} here; {{file: …}} or {{stdin: true}} elsewhere)"])
+
+
+def unreachable(place: Place, ports: list[str], words: str, *, unresolved: bool) -> list[str]:
+    """What to do when no server spoke. `words`: the command."""
+    which = f"port {ports[0]}" if len(ports) == 1 else f"the ports {' and '.join(ports)}"
+    if unresolved:
+        first = ["  Is this machine online, and the name right? Resolvers: /etc/resolv.conf."]
+    else:
+        first = [f"  Is this machine online? Does a firewall block {which}?"]
+    all_the_same = "  To set it up all the same, so that mail waits until the way is free:"
+    return [*first, all_the_same, f"    {itself.name(by_root=not place.is_user)} {words} --no-verify --no-test"]
 
 
 def _saved(place: Place, recipe: Recipe, system: System) -> dict[str, Any]:

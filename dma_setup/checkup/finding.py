@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from dma_runtime.authconf import Login
 from dma_runtime.config import Config
+from dma_setup import itself
 from dma_setup.facts.look import FAIL, OK, WARN
 from dma_setup.place import Place
 from dma_setup.present import Present
@@ -57,8 +58,7 @@ class Patient:
 
     def setup(self, words: str) -> str:
         """The command `dma-setup WORDS` for this place."""
-        flag = " --user" if self.place.is_user else ""
-        return f"{self.sudo}dma-setup {words}{flag}" + (f" --root {self.place.root}" if self.place.root else "")
+        return itself.command(self.place, words)
 
     @property
     def sudo(self) -> str:

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-from dma_setup import answers, ask, modes, recipe, resources
+from dma_setup import answers, ask, itself, modes, recipe, resources
 from dma_setup.errors import INTERRUPTED, SetupError, Stopped, UsageProblem
 from dma_setup.report import Report
 from dma_setup.secret import Sources
@@ -68,8 +68,9 @@ def go(wizard: Wizard) -> int:
     except KeyboardInterrupt:
         if not wizard.applied:
             raise Stopped from None
-        said = "stopped; mail is set up, but not proved: dma-setup test does that, dma-setup undo takes all back"
-        raise SetupError(said, INTERRUPTED) from None
+        place = wizard.place
+        ways = [f"  prove it        {itself.command(place, 'test')}", f"  take all back   {itself.command(place, 'undo')}"]
+        raise SetupError("stopped; mail is set up, but not proved", INTERRUPTED, ways) from None
 
 
 def _words(options: argparse.Namespace) -> str:
