@@ -160,11 +160,15 @@ def secret(report: Report, question: Question, note: str, *, may_be_empty: bool 
             return found
 
 
+def _some(subjects: list[str]) -> str:
+    return subjects[0] if len(subjects) == 1 else f"{subjects[0]} and {len(subjects) - 1} more"
+
+
 def confirm(plan: Plan) -> str:
     """Asks "Apply?": `yes`, `no` or `diff`. The default is No when something of somebody else's is replaced."""
     default = "no" if plan.replaces else "yes"
     shown = "[y/N/diff]" if plan.replaces else "[Y/n/diff]"
-    what = f" {', '.join(change.subject for change in plan.replaces)} will be replaced." if plan.replaces else ""
+    what = f" {_some([change.subject for change in plan.replaces])} will be replaced." if plan.replaces else ""
     while True:
         said = _line(f"Apply?{what} {shown}").strip().lower()
         if not said:

@@ -106,7 +106,7 @@ class Wizard:
         self.facts.update(keyrings.now(self.place, self.system).values)
         probes: dict[str, Callable[[], Found]] = {"this machine": lambda: host.probe(self.place, self.system)}
         if self.driver.guided:
-            probes["mailers"] = lambda: mailers.probe(self.place)
+            probes["mailers"] = lambda: mailers.probe(self.place, self.system)
             fixed = self._fixed_relay()
             if fixed and self.options.verify:
                 probes["network"] = lambda: network.probe(fixed)
@@ -118,6 +118,12 @@ class Wizard:
         if self.driver.guided:
             for finding in found.findings:
                 self.report.finding(finding)
+            if waiting := self.facts.get("mailer_waiting"):
+                count = f"{waiting} message{'s' if waiting != 1 else ''}"
+                raise SetupError(
+                    f"{self.facts['mailer']} still holds {count}; nothing was changed",
+                    details=[f"  Let it send them first: {self.facts['mailer_flush']}"],
+                )
             if fixed and self.options.verify and self.facts.get("open_ports") == []:
                 name = self.recipe.provider.name or self.recipe.name
                 ports = [relay.port for relay in fixed]

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import time
 
+import golden_screen
 import pytest
 from booted_machine import BootedMachine
 from mail_server import MailServer
@@ -171,9 +172,24 @@ def test_the_password_is_changed_at_the_relay(machine, server):
     machine.run("dma-setup", "secret", "set", given="another one\n")
     wait_for(server, ["held"])
     machine.run("dma-setup", "secret", "check")
+    what_only_root_can_read_is_no_password(machine, server)
     proof = machine.run("dma-setup", "test", "bob@example.org").stdout
     assert re.search(r"accepted as [0-9a-z]{18}\n", proof), proof
     assert "took it after" in proof
+
+
+def what_only_root_can_read_is_no_password(machine, server):
+    """The daemon is dma: a reference to a file of root's is noticed before the old password goes."""
+    machine.write("/root/pw", "another one\n", 0o600)
+    answers = relay(server, password="{file: /root/pw}", keyring="reference")
+    machine.write("/root/reference.yml", answers, 0o600)
+    before = machine.snapshot()
+    done = machine.run("dma-setup", "smarthost", "--answers", "/root/reference.yml", "--yes", check=False)
+    assert done.returncode == 1, done.stdout
+    assert "(read as dma)" in done.stderr
+    assert "were taken back" in done.stderr
+    assert difference(before, machine.snapshot()) == {}
+    machine.run("dma-setup", "secret", "check")
 
 
 def other_mailer(machine, folder):
@@ -182,6 +198,7 @@ def other_mailer(machine, folder):
     files = {
         "DEBIAN/control": "Package: postfix\nVersion: 1\nArchitecture: all\nMaintainer: n <n@example.org>\nDescription: mailer\n",
         "usr/sbin/sendmail": "#!/bin/sh\necho postfix\n",
+        "etc/postfix/main.cf": "",
         "usr/sbin/postqueue": "#!/bin/sh\ncat /var/spool/postfix-queue 2>/dev/null\nexit 0\n",
         "usr/bin/newaliases": "#!/bin/sh\n",
         "lib/systemd/system/postfix.service": "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n",
@@ -207,10 +224,21 @@ def test_another_mailer_is_stopped_and_comes_back(machine, server, tmp_path):
     command = ("dma-setup", "smarthost", "--answers", "/root/answers.yml", "--yes")
     stopped = machine.run(*command, check=False, DMA_PW=PASSWORD)
     assert (stopped.returncode, "postfix still holds 1 message; nothing was changed" in stopped.stderr) == (1, True)
+    guided = ("dma-setup", "smarthost", "--set", f"fingerprint={server.fingerprint}")
+    stopped = machine.terminal(*guided).wait("nothing was changed").wait("Let it send them first: postqueue -f")
+    assert stopped.end() == 1
+    golden_screen.same("wizard-mailer-waits", golden_screen.settle(stopped.text))
     assert machine.run("systemctl", "is-active", "postfix.service").stdout == "active\n"
     (machine.tree / "var/spool/postfix-queue").unlink()
 
-    set_up(machine, server)
+    terminal = machine.terminal(*guided)
+    terminal.wait("Relay").type(f"localhost:{server.port}").wait("Login").type("alice").wait("Password").type(PASSWORD)
+    terminal.wait("sent from").type("alice@example.org").wait("root's mail?").type("")
+    terminal.wait("Apply?").type("y").wait("elsewhere)", 90)
+    assert terminal.end() == 0
+    screen = golden_screen.settle(terminal.text, port=server.port)
+    golden_screen.same("wizard-system", re.sub(r"python-[0-9.]+-[0-9a-f]{12}", "python-VERSION", screen))
+    assert PASSWORD not in terminal.raw
     assert machine.run("systemctl", "is-active", "postfix.service", check=False).stdout == "inactive\n"
     assert machine.run("systemctl", "is-enabled", "postfix.service", check=False).stdout == "disabled\n"
     assert machine.run("/usr/sbin/sendmail.dma-setup").stdout == "postfix\n"
