@@ -10,7 +10,7 @@ from dma_runtime.secret import Secret
 from dma_setup import recipe as recipes
 from dma_setup import view as views
 from dma_setup.imports import cdma, esmtp, exim, msmtp, nullmailer, postfix, ssmtp
-from dma_setup.imports.found import Account, Files, Imported, ImportProblem
+from dma_setup.imports.found import Account, Files, Imported, ImportProblem, content
 from dma_setup.question import Question, Refused
 from dma_setup.recipe import Recipe
 from dma_setup.secret import TYPED, SecretAnswer
@@ -28,7 +28,10 @@ READERS = {
     "dma": cdma,
 }
 # Files that only go with another one.
-BESIDE = ("revaliases", "sasl_passwd", "generic", "passwd.client", "auth.conf", "me", "adminaddr", "allmailfrom", "defaultdomain")
+BESIDE = (
+    *("revaliases", "sasl_passwd", "generic", "passwd.client", "auth.conf", "email-addresses"),
+    *("me", "adminaddr", "allmailfrom", "defaultdomain", "defaulthost"),
+)
 
 
 def read(paths: list[str], program: str = "") -> Imported:
@@ -69,13 +72,25 @@ def answers(found: Imported) -> tuple[Recipe, dict[str, Any]]:
         values["password"] = main.secret
     elif main.command:
         values["password"] = {"command": main.command}
-    if found.null_client and "MAILNAME" in keys:
-        values["domain"] = keys.pop("MAILNAME")
+    if found.null_client and (domain := _domain(keys)):
+        del keys["MAILNAME"]
+        values["domain"] = domain
         return recipes.with_settings(recipes.read("satellite"), keys), values
     if found.null_client:
         keys["NULLCLIENT"] = True
     values |= {"tls": main.usual_tls(), "fingerprint": main.fingerprint}
     return recipes.with_settings(recipes.read("smarthost"), keys), values
+
+
+def _domain(keys: dict[str, Any]) -> str:
+    """The domain that MAILNAME is, or that stands in the file it names; "" when there is none."""
+    named = str(keys.get("MAILNAME", ""))
+    if named.startswith("/"):
+        try:
+            named = content(named).split("\n", 1)[0].strip()
+        except ImportProblem:
+            return ""
+    return named
 
 
 def _address(kind: str, text: str, found: Imported) -> str:
