@@ -264,6 +264,8 @@ class Wizard:
         started = time.monotonic()
         applied = applying.journaled(plan, self.place, self.recipe.name, self.system, lambda: self.read_back(plan))
         self.applied = True
+        if any(change.kind == "secret" or getattr(change, "hides", "") for change in applied.made):
+            password.tell_owner(self.place)  # mail that was held for the old password leaves now
         count = f"{len(applied.made)} change{'s' if len(applied.made) != 1 else ''}"
         folder = self.place.shown(applied.journal.removeprefix(self.place.root))
         self.report.ok(f"{count} made in {time.monotonic() - started:.1f} s; the old files are in {folder}")
