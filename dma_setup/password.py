@@ -121,4 +121,5 @@ def tell_owner(place: Place) -> bool:
         if not messages(System(), place.spool):
             return False
     # The machine's daemon reads a password that was refused anew at the next attempt; nobody else opens its spool.
-    return System().run([place.launcher, "-q"], environment={**os.environ, **place.environment}).status == 0
+    environment = {name: value for name, value in os.environ.items() if name != "DMA_CONF"} | place.environment
+    return System().run([place.launcher, "-q"], environment=environment).status == 0

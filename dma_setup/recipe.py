@@ -170,8 +170,12 @@ class Recipe:
         words = set(re.findall(r"\w+", text)) if "{{" in text else set()
         return next((question for question in self.questions if question.id in words and not question.is_secret), None)
 
-    def meaning(self, code: int, status: str, text: str) -> Refusal | None:
-        return next((refusal for refusal in self.refusals if refusal.fits(code, status, text)), None)
+    def meaning(self, code: int, status: str, text: str, *, of_a_message: bool = False) -> Refusal | None:
+        """`of_a_message`: the sign-in had worked, so what would ask for another password (`again`) is not meant: 5.7.9 to a
+        message is a matter of policy.
+        """
+        fitting = (one for one in self.refusals if one.fits(code, status, text))
+        return next((one for one in fitting if not (of_a_message and one.again)), None)
 
 
 def read(name: str) -> Recipe:

@@ -298,7 +298,7 @@ class Wizard:
         self.report.title("Proving it")
         proof = proving.run(self.place, self.report, recipient, self.recipe.provider.name)
         code, status = verify.codes(proof.why)
-        meaning = self.recipe.meaning(code, status, proof.why) if code else None
+        meaning = self.recipe.meaning(code, status, proof.why, of_a_message=True) if code else None
         if meaning is not None and not proof.reply:
             self.report.advice([meaning.says, *meaning.advice])
         return proof
