@@ -25,7 +25,7 @@ from dma_setup.verbs.secret import IN_FILE
 
 
 def register(verbs: Any) -> None:
-    parser = verbs.add_parser("secret", help="set, check or remove the password alone")
+    parser = verbs.add_parser("secret", help="set, rotate, check or remove the password alone")
     inner = parser.add_subparsers(dest="what", metavar="set|rotate|check|remove", required=True)
     for name, run, says in (
         ("set", _set, "store a new password; asked for, or the first line of standard input"),
