@@ -47,6 +47,10 @@ class CommandChange(Change):
         return "".join(line + "\n" for line in lines)
 
     def apply(self, system: System) -> None:
+        if self.check:
+            now = system.run(list(self.check))
+            if (now.output if now.status == 0 else "") != self.given_back:
+                raise NotApplied(f"{self.subject} was changed by somebody else meanwhile; run dma-setup again")
         failed = _run(system, self.do, self.given)
         if failed:
             raise NotApplied(f"{self.subject}: {failed}")

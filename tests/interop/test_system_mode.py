@@ -1,5 +1,6 @@
 """`dma-setup --system` on a whole machine: Debian 12 with systemd, from nothing to mail and back."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -77,6 +78,8 @@ def test_a_machine_from_nothing_to_mail_and_back(machine, server):
     mail_stays_here(machine)
     nothing_is_lost_by_kill_9(machine, server)
     a_reboot_continues_the_queue(machine, server)
+    doctor_finds_it_well(machine)
+    what_waits_keeps_what_sends_it(machine, server)
 
     undone = machine.run("dma-setup", "undo", check=False)
     assert undone.returncode == 0, undone.stdout + undone.stderr
@@ -155,6 +158,39 @@ def a_reboot_continues_the_queue(machine, server):
     machine.boot()
     machine.run("/usr/sbin/sendmail", "-q")
     wait_for(server, ["before the reboot"])
+
+
+def doctor_finds_it_well(machine):
+    document = json.loads(machine.run("dma-setup", "doctor", "--json").stdout)
+    found = {one["check"]: one for one in document["findings"]}
+    assert {name for name, one in found.items() if one["severity"] == "fail"} == set()
+    for name in ("configuration", "permissions", "program", "mailer", "units", "password", "sign-in", "secret-store", "queue", "root"):
+        assert found[name]["severity"] == "ok", found[name]
+    assert found["secret-store"]["text"].startswith("the password is encrypted for this machine")
+    machine.run("systemctl", "stop", "dma-secret.socket")
+    broken = machine.run("dma-setup", "doctor", "--offline", check=False)
+    assert broken.returncode == 1
+    assert "-> sudo systemctl enable --now dma-secret.socket" in broken.stdout
+    assert "the password of alice cannot be read" in broken.stdout
+    machine.run("systemctl", "enable", "--now", "dma-secret.socket")
+    machine.run("dma-setup", "doctor", "--offline")
+    assert "set up as a whole" in machine.run("dma-setup", "doctor", user="alice", check=False).stderr
+
+
+def what_waits_keeps_what_sends_it(machine, server):
+    """Undo with mail in the queue: programs get their old sendmail back, the daemon stays and drains; a second undo ends it."""
+    server.pause()
+    machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("waits"), user="alice")
+    undone = machine.run("dma-setup", "undo", check=False)
+    assert undone.returncode == 1
+    assert "Messages still waiting in the queue: 1." in undone.stdout
+    assert not (machine.tree / "usr/sbin/sendmail").is_symlink()
+    assert machine.run("systemctl", "is-active", "dma.service").stdout == "active\n"
+    server.resume()
+    machine.run("/usr/local/lib/dma/dma", "-q")
+    wait_for(server, ["waits"])
+    listing = ("/usr/local/lib/dma/dma-queue", "list", "--json")
+    wait_until(machine, lambda: json.loads(machine.run(*listing).stdout) == [])
 
 
 def test_the_password_is_changed_at_the_relay(machine, server):
