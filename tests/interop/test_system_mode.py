@@ -164,7 +164,8 @@ def doctor_finds_it_well(machine):
     document = json.loads(machine.run("dma-setup", "doctor", "--json").stdout)
     found = {one["check"]: one for one in document["findings"]}
     assert {name for name, one in found.items() if one["severity"] == "fail"} == set()
-    for name in ("configuration", "permissions", "program", "mailer", "units", "password", "sign-in", "secret-store", "queue", "root"):
+    well = ("configuration", "permissions", "program", "mailer", "units", "password", "sign-in", "secret-store", "queue", "root")
+    for name in well:
         assert found[name]["severity"] == "ok", found[name]
     assert found["secret-store"]["text"].startswith("the password is encrypted for this machine")
     machine.run("systemctl", "stop", "dma-secret.socket")

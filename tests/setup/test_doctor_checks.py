@@ -4,6 +4,8 @@ import ast
 import os
 import pathlib
 import socket
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from patients import only, patient
@@ -11,7 +13,7 @@ from provisioning import Machine, home_place
 
 from dma_setup import doctor, present
 from dma_setup import place as places
-from dma_setup.checkup import configuration, files, names
+from dma_setup.checkup import configuration, files, machine, names
 from dma_setup.checkup.finding import FAIL, OK, WARN
 from dma_setup.errors import SetupError
 
@@ -142,3 +144,102 @@ def test_every_command_can_be_typed():
                 assert first.value.split()[0] in COMMANDS, f"{path.name}:{node.lineno}: {first.value}"
             seen += 1
     assert seen > 25
+
+
+# ---------------------------------------------------------------- the first week
+
+
+DENIED = 'audit: type=1400 apparmor="DENIED" operation="exec" profile="/usr/sbin/cupsd" name="/usr/local/lib/dma/dma"\n'
+
+
+def on_systemd(monkeypatch):
+    monkeypatch.setattr(machine, "_systemd", lambda patient: True)
+
+
+def live(one):
+    """The patient as if its tree were the running machine."""
+    return replace(one, place=places.for_system())
+
+
+def test_apparmor_keeps_a_program_from_sending(tmp_path, monkeypatch):
+    on_systemd(monkeypatch)
+    one = live(patient(tmp_path, system=True, said={"journalctl -k": DENIED}))
+    found = only(machine.confined(one))
+    assert (found.check, found.severity, found.evidence) == ("apparmor", WARN, DENIED.strip())
+    assert found.command.startswith("sudo aa-logprof")
+    assert list(machine.confined(live(patient(tmp_path / "b", system=True)))) == []
+
+
+@pytest.mark.parametrize(
+    ("label", "checks"),
+    [("system_u:object_r:user_home_t:s0", ["selinux", "selinux"]), ("system_u:object_r:bin_t:s0", ["selinux"]), ("", ["selinux"])],
+)
+def test_selinux(tmp_path, monkeypatch, label, checks):
+    monkeypatch.setattr(os, "getxattr", lambda path, name: label.encode() + b"\0", raising=False)
+    one = patient(tmp_path, system=True, said={"getsebool httpd_can_sendmail": "httpd_can_sendmail --> off\n"})
+    found = list(machine._selinux(one))
+    assert [each.check for each in found] == checks
+    assert found[-1].command == "sudo setsebool -P httpd_can_sendmail on"
+    if len(found) == 2:
+        assert (found[0].evidence, found[0].command) == (label, "sudo restorecon -v /usr/local/lib/dma/dma")
+
+
+@pytest.mark.parametrize(
+    ("systemd", "said", "linger", "severity", "evidence", "command"),
+    [
+        (True, {"systemctl --user is-active": "active\n"}, True, OK, "", ""),
+        (True, {"systemctl --user is-active": "active\n"}, False, WARN, "lingering is off", "loginctl enable-linger"),
+        (True, {"systemctl --user is-active": "inactive\n"}, True, WARN, "dma-queue.timer: not active", "dma-setup RECIPE --user"),
+        (False, {"crontab -l": "*/15 * * * * HOME/.local/lib/dma/dma-queue run --due\n"}, False, OK, "", ""),
+        (False, {"crontab -l": "\n"}, False, WARN, "there is no line for it in your crontab", "dma-setup RECIPE --user"),
+        (None, {}, False, WARN, "there is neither systemd --user nor crontab", "sudo apt install cron"),
+    ],
+)
+def test_what_wakes_the_queue(tmp_path, monkeypatch, systemd, said, linger, severity, evidence, command):
+    one = patient(tmp_path, said={start: text.replace("HOME", str(tmp_path / "home")) for start, text in said.items()})
+    monkeypatch.setattr(machine, "systemd_user", lambda place: bool(systemd))
+    monkeypatch.setattr(machine.shutil, "which", lambda name: None if systemd is None else f"/usr/bin/{name}")
+    real = os.path.exists
+    monkeypatch.setattr(os.path, "exists", lambda path: linger if "linger" in str(path) else real(path))
+    found = only(machine.waking(one))
+    assert (found.severity, found.evidence) == (severity, evidence)
+    assert found.command.startswith(command)
+    assert bool(found.command) == bool(command)
+
+
+def test_port_25_is_blocked(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "mail_exchangers", lambda domain: ["mx1.x.example", "mx2.x.example"])
+    tried = []
+
+    def connect(address, seconds):
+        tried.append(address)
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(machine.socket, "create_connection", connect)
+    one = patient(tmp_path, "MASQUERADE a@x.example\n", online=True)
+    found = only(machine.port_25(one))
+    assert (found.severity, found.evidence) == (FAIL, "mx2.x.example:25: timed out")
+    assert found.command.startswith("dma-setup smarthost --user")
+    assert tried == [("mx1.x.example", 25), ("mx2.x.example", 25)]
+    monkeypatch.setattr(machine.socket, "create_connection", lambda address, seconds: socket.socket())
+    assert only(machine.port_25(one)).severity == OK
+    assert list(machine.port_25(patient(tmp_path / "b", online=True))) == [], "a relay is used"
+
+
+def test_a_read_only_usr(tmp_path, monkeypatch):
+    one = live(patient(tmp_path, system=True))
+    for flags, severity in ((os.ST_RDONLY, WARN), (0, None)):
+        monkeypatch.setattr(os, "statvfs", lambda path, flags=flags: SimpleNamespace(f_flag=flags))
+        found = list(machine.read_only(one))
+        assert [each.severity for each in found] == ([severity] if severity else [])
+
+
+def test_units_that_do_not_run(tmp_path, monkeypatch):
+    on_systemd(monkeypatch)
+    states = {"systemctl is-active dma.socket": "active\n", "systemctl is-active dma-secret.socket": "inactive\n",
+              "systemctl is-active dma-mailbox.socket": "active\n", "systemctl is-active dma.service": "failed\n"}  # fmt: skip
+    found = list(machine.waking(live(patient(tmp_path, system=True, said=states))))
+    assert [(each.check, each.severity, each.command) for each in found] == [
+        ("units", FAIL, "sudo systemctl enable --now dma-secret.socket"),
+        ("units", FAIL, "journalctl -u dma.service -n 30"),
+    ]

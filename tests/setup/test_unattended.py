@@ -291,6 +291,23 @@ def test_without_a_terminal_and_without_answers(home):
     assert home.run().returncode == 2
 
 
+def test_two_runs_at_once(home, server):
+    from dma_setup.system import Lock
+
+    state = home.path / ".local/state/dma-setup"
+    state.mkdir(parents=True)
+    held = Lock(str(state / "lock"))
+    before = tree(home.path)
+    words = ("smarthost", "--user", "--answers", home.answers(relay(server)), "--yes")
+    done = home.run(*words)
+    assert done.returncode == 1
+    assert f"another dma-setup is at work here (process {os.getpid()})" in done.stderr
+    assert tree(home.path) == before
+    assert home.run(*words, "--check").returncode == 3, "looking is always allowed"
+    held.release()
+    assert home.run(*words).returncode == 0
+
+
 def test_system_mode_below_a_root(home, server, tmp_path):
     image = tmp_path / "image"
     (image / "etc").mkdir(parents=True)
