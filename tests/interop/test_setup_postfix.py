@@ -67,7 +67,7 @@ def test_a_wrong_password_is_known_before_anything_is_written(home, server):
     ("answers", "reply", "advice", "waits"),
     [
         ({"sender": "other@example.test"}, "550 5.7.60", "The account may not send as this address.", True),
-        ({"sender": "closed@example.test"}, "550 5.7.30", "The relay no longer takes passwords", True),
+        ({"sender": "closed@example.test"}, "550 5.7.30", "The relay takes no passwords (basic auth", True),
         ({"root_mail": "nobody@example.net"}, "550 5.1.1", "", False),
         ({"root_mail": "full@example.net"}, "452 4.2.2", "", True),
         ({"root_mail": "limit@example.net"}, "550 5.4.5", "The account's quota is used up for now.", True),
