@@ -17,16 +17,19 @@ from dma_setup.plan import Plan
 from dma_setup.question import Question, Refused
 from dma_setup.recipe import Recipe
 from dma_setup.report import Report
-from dma_setup.secret import TYPED, SecretAnswer, Sources
+from dma_setup.secret import KEYRING, TYPED, SecretAnswer, Sources
 
 Context = Callable[[Answers], dict[str, Any]]
 
 
 class Driver:
-    """`guided`: a person is led through it. `confirms`: "Apply?" is asked."""
+    """`guided`: a person is led through it. `confirms`: "Apply?" is asked. `has_stored`: whether the password that these answers
+    need is stored already, so that it need not be typed again.
+    """
 
     guided = False
     confirms = False
+    has_stored: Callable[[Answers], bool] = staticmethod(lambda _: False)
 
     def collect(self, recipe: Recipe, context: Context) -> Answers:
         """All answers. Raises UsageProblem."""
@@ -130,7 +133,14 @@ class Terminal(Driver):
         from dma_setup import prompt
 
         if question.is_secret:
-            self._take_secret(question, prompt.secret(self._report, question, note), answers, context)
+            stored = not note and self.has_stored(answers)
+            if stored:
+                self._report.advice(["Enter keeps the one that is stored."])
+            typed = prompt.secret(self._report, question, note, may_be_empty=stored)
+            if typed.reveal():
+                self._take_secret(question, typed, answers, context)
+            else:
+                answers.secret_id, answers.secret = question.id, SecretAnswer(KEYRING, "", None)
             return
         value, source = given_answers.default(question, context(answers))
         if not question.asked and not note and (value or question.optional):

@@ -63,6 +63,7 @@ class Wizard:
         self.relay: Relay | None = None
         self.more: Callable[[View], None] | None = None  # plans what no recipe knows (see `plan.make`)
         self.applied = False
+        driver.has_stored = self.has_stored
 
     # ------------------------------------------------------------ the run
 
@@ -165,6 +166,15 @@ class Wizard:
         found = relays.candidates(self.recipe, self.context(self.answers), self.present())
         ports = self.facts.get("open_ports")
         return [relay for relay in found if relay.port in ports] if ports else found
+
+    def has_stored(self, answers: Answers) -> bool:
+        """Whether auth.conf leads to a password for the relay and login of these answers."""
+        self.answers = answers
+        try:
+            relay = next(iter(self.candidates()), None)
+            return relay is not None and bool(relay.login) and password.stored(self.place, self.system, relay, "")[0] is not None
+        except SetupError:
+            return False
 
     def load_stored_secret(self) -> None:
         """`{keyring: true}`: the password stored already, wherever auth.conf says it is. Missing: as not answered."""

@@ -88,17 +88,28 @@ def test_a_keyring_that_timers_cannot_reach_is_not_used(tmp_path):
 
 
 def test_again_later_enter_is_enough(wizard):
-    """The second time everything but the password is known, and nothing needs to change."""
+    """The second time everything is known, the password too, which Google shows only once; nothing needs to change."""
     terminal = rest(questions(wizard.start()))
     terminal.wait("Apply?").type("").wait("elsewhere)")
     assert terminal.end() == 0
     before = tree(wizard.home)
     again = wizard.start("--no-test")
-    again.wait("Gmail address").type("").wait("App password:").type(PASSWORD).wait("root's mail?").type("")
+    again.wait("Gmail address").type("").wait("Enter keeps the one that is stored.").wait("App password:").type("")
+    again.wait("root's mail?").type("")
     again.wait("elsewhere)")
     assert again.end() == 0
     golden_screen.same("wizard-again", wizard.screen(again))
     assert tree(wizard.home) == before
+
+
+def test_another_address_has_no_stored_password(wizard):
+    terminal = rest(questions(wizard.start("--no-test")))
+    terminal.wait("Apply?").type("").wait("elsewhere)")
+    assert terminal.end() == 0
+    again = wizard.start()
+    again.wait("Gmail address").type("bob@gmail.com").wait("App password:").type("").wait("That is empty").interrupt()
+    assert again.end() == 130
+    assert "Enter keeps" not in again.text
 
 
 @pytest.mark.parametrize("at", ["Gmail address", "App password:", "root's mail?", "Where should", "Apply?"])
