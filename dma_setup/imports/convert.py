@@ -27,6 +27,11 @@ READERS = {
     "exim": exim,
     "dma": cdma,
 }
+# Where they usually lie.
+USUAL = (
+    *("~/.msmtprc", "~/.config/msmtp/config", "/etc/msmtprc", "/etc/ssmtp/ssmtp.conf", "/etc/nullmailer/remotes"),
+    *("~/.esmtprc", "/etc/esmtprc", "/etc/postfix/main.cf", "/etc/exim4/update-exim4.conf.conf", "/etc/dma/dma.conf"),
+)
 # Files that only go with another one.
 BESIDE = (
     *("revaliases", "sasl_passwd", "generic", "passwd.client", "auth.conf", "email-addresses"),
@@ -46,6 +51,8 @@ def read(paths: list[str], program: str = "") -> Imported:
 
 
 def _whose(files: Files) -> str:
+    if "config" in files.paths and os.path.basename(os.path.dirname(os.path.abspath(files.paths["config"]))) == "msmtp":
+        return "msmtp"
     found = [name for name, reader in READERS.items() if any(known in files.paths for known in reader.NAMES)]
     if len(found) == 1:
         return found[0]

@@ -1,5 +1,6 @@
 """`dma-setup import` of the files as Debian's packages write them (tests/samples), and of those programs' finer grammar."""
 
+import json
 import os
 import pathlib
 import shutil
@@ -287,6 +288,24 @@ def test_exims_senders_of_ones_own(tmp_path):
 
 
 # ---------------------------------------------------------------- as a command
+
+
+def test_msmtps_other_place(tmp_path):
+    folder = tmp_path / "msmtp"
+    folder.mkdir()
+    shutil.copy(SAMPLES / "msmtp/msmtprc-system.example", folder / "config")
+    assert convert.read([str(folder / "config")]).program == "msmtp"
+
+
+def test_without_a_file_it_says_what_there_is(tmp_path):
+    home = Home(tmp_path / "home")
+    shutil.copy(SAMPLES / "msmtp/msmtprc-user.example", home.path / ".msmtprc")
+    done = home.run("import", "--user")
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert lines[0] == "dma-setup: name the file to take over; here are:"
+    assert f"import {home.path}/.msmtprc" in lines[1]
+    assert json.loads(home.run("import", "--user", "--json").stdout)["error"]["status"] == 2
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in SAMPLES.iterdir()))
