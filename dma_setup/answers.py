@@ -231,7 +231,8 @@ def collect(recipe: Recipe, given: Given, sources: Sources, context: Callable[[A
 # ---------------------------------------------------------------- telling what is missing
 
 
-def incomplete(missing: list[Question], wrong: list[Wrong], given: Given) -> Incomplete:
+def incomplete(missing: list[Question], wrong: list[Wrong], given: Given, why: str = "") -> Incomplete:
+    """`why`: what is to be said of the missing ones."""
     parts = []
     if missing:
         parts.append(f"{len(missing)} answer{'s are' if len(missing) > 1 else ' is'} missing")
@@ -241,6 +242,7 @@ def incomplete(missing: list[Question], wrong: list[Wrong], given: Given) -> Inc
     if missing:
         width = max(len(question.id) for question in missing)
         details += [f"  {question.id:<{width}}   {question.type:<8} {question.ask}" for question in missing]
+        details += [f"  ({why})"] if why else []
     details += [f"  {item.id} {item.reason}{given.where(item.id)}" for item in wrong]
     asked = missing + [item.question for item in wrong if item.question is not None and item.question not in missing]
     if asked:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dma_runtime.secret import Secret
 from dma_setup import answers as given_answers
 from dma_setup import render
 from dma_setup.answers import Answers, Given, Wrong
@@ -16,22 +17,25 @@ from dma_setup.plan import Plan
 from dma_setup.question import Question, Refused
 from dma_setup.recipe import Recipe
 from dma_setup.report import Report
-from dma_setup.secret import TYPED, SecretAnswer, Sources
+from dma_setup.secret import KEYRING, TYPED, SecretAnswer, Sources
 
 Context = Callable[[Answers], dict[str, Any]]
 
 
 class Driver:
-    """`guided`: a person is led through it. `confirms`: "Apply?" is asked."""
+    """`guided`: a person is led through it. `confirms`: "Apply?" is asked. `has_stored`: whether the password that these answers
+    need is stored already, so that it need not be typed again.
+    """
 
     guided = False
     confirms = False
+    has_stored: Callable[[Answers], bool] = staticmethod(lambda _: False)
 
     def collect(self, recipe: Recipe, context: Context) -> Answers:
         """All answers. Raises UsageProblem."""
         raise NotImplementedError
 
-    def again(self, question: Question, answers: Answers, context: Context, attempt: str) -> bool:
+    def again(self, recipe: Recipe, question: Question, answers: Answers, context: Context, attempt: str) -> bool:
         """Ask one question once more, into `answers`; False when nobody can be asked."""
         raise NotImplementedError
 
@@ -129,12 +133,14 @@ class Terminal(Driver):
         from dma_setup import prompt
 
         if question.is_secret:
-            answers.secret_id = question.id
-            typed = SecretAnswer(TYPED, "", prompt.secret(self._report, question, note))
-            try:
-                answers.secret = given_answers.derived(question, typed, context(answers))
-            except Refused as refused:
-                raise SetupError(f"{question.id} {refused}") from None
+            stored = not note and self.has_stored(answers)
+            if stored:
+                self._report.advice(["Enter keeps the one that is stored."])
+            typed = prompt.secret(self._report, question, note, may_be_empty=stored)
+            if typed.reveal():
+                self._take_secret(question, typed, answers, context)
+            else:
+                answers.secret_id, answers.secret = question.id, SecretAnswer(KEYRING, "", None)
             return
         value, source = given_answers.default(question, context(answers))
         if not question.asked and not note and (value or question.optional):
@@ -146,8 +152,32 @@ class Terminal(Driver):
             return
         answers.values[question.id] = prompt.answer(self._report, question, value, source, note)
 
-    def again(self, question: Question, answers: Answers, context: Context, attempt: str) -> bool:
-        self._ask(question, answers, context, attempt)
+    def _take_secret(self, question: Question, found: Secret, answers: Answers, context: Context) -> None:
+        answers.secret_id = question.id
+        try:
+            answers.secret = given_answers.derived(question, SecretAnswer(TYPED, "", found), context(answers))
+        except Refused as refused:
+            raise SetupError(f"{question.id} {refused}") from None
+
+    def again(self, recipe: Recipe, question: Question, answers: Answers, context: Context, attempt: str) -> bool:
+        """A refused password may be that of another login: an empty answer asks for the login first."""
+        from dma_setup import prompt
+
+        login = recipe.login_question()
+        if not question.is_secret or login is None:
+            self._ask(question, answers, context, attempt)
+            return True
+        self._report.advice([f"Enter alone goes back to the {login.id}."])
+        found = prompt.secret(self._report, question, attempt, may_be_empty=True)
+        if not found.reveal():
+            before = answers.values[login.id]
+            answers.values[login.id] = prompt.answer(self._report, login, before, "", "")
+            for name, value in answers.values.items():
+                if value == before and name != question.id:  # what was taken from it: the sender, who reads root's mail
+                    answers.values[name] = answers.values[login.id]
+            self._ask(question, answers, context, attempt)
+        else:
+            self._take_secret(question, found, answers, context)
         return True
 
     def confirm(self, plan: Plan) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 
-from dma_setup.checkup import configuration, files, journals, machine, queue, sender, signin
+from dma_setup.checkup import configuration, files, journals, machine, names, queue, sender, signin
 from dma_setup.checkup.finding import FAIL, WARN, Check, Diagnosis, Patient
 
 DEADLINE = 25.0  # seconds; a relay may take 10 to connect and longer to greet
@@ -20,7 +20,10 @@ CHECKS: dict[str, Check] = {
     "program": files.launcher,
     "mailer": files.in_the_way,
     "units": machine.waking,
+    "dns": names.check,
     "password": signin.check,
+    "secret-store": files.where_it_is_kept,
+    "tls": configuration.in_the_clear,
     "certificate": signin.certificate,
     "machine-key": signin.machine_key,
     "notices": queue.notices,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
+from dma_setup import itself
 from dma_setup import place as places
 from dma_setup.errors import UsageProblem
 from dma_setup.place import Place
@@ -31,13 +32,16 @@ def place(given: argparse.Namespace, words: str, *, guided: bool = False) -> Pla
         root = "" if root == "/" else root
     if given.system or (not given.user and (uid == 0 or root)):
         if uid != 0 and not root:
-            raise UsageProblem(f"--system needs root: sudo dma-setup {words}")
+            raise UsageProblem(f"--system needs root: sudo {itself.name(by_root=True)} {words}")
         return places.for_system(root)
     if guided and not given.user:
         login = places.login_name(uid)
-        user, system = f"set up mail for {login} only (no daemon, your desktop keyring)", "set up this machine"
+        user, system = f"for {login} only (no daemon, your desktop's keyring)", "for this machine"
         raise UsageProblem(
             "You are not root. Two ways on:",
-            [f"  {user}   dma-setup {words} --user", f"  {system:<{len(user)}}   sudo dma-setup {words}"],
+            [
+                f"  {user}  {itself.name(by_root=False)} {words} --user",
+                f"  {system:<{len(user)}}  sudo {itself.name(by_root=True)} {words}",
+            ],
         )
     return places.for_user(uid, dict(os.environ), root)

@@ -16,7 +16,7 @@ from dma_setup import apply, plan, reader, verify
 from dma_setup import present as presents
 from dma_setup.apply import Applied
 from dma_setup.changes import Change
-from dma_setup.changes.path import HIDE_ALL
+from dma_setup.changes.path import HIDE_ALL, messages
 from dma_setup.changes.secret import SecretChange
 from dma_setup.errors import SetupError
 from dma_setup.place import Place
@@ -112,10 +112,14 @@ def stored(place: Place, system: System, relay: Relay, keyring: str) -> tuple[Se
 
 
 def tell_owner(place: Place) -> bool:
-    """Let the owner of the queue, if there is one, read the password again."""
+    """Let the owner of the queue read the password again; where mail waits and nobody owns it, somebody is started."""
     if not place.is_live:
         return False
     if place.is_user:
-        return ring(Spool(place.spool), b'{"do":"reload"}\n')
+        if ring(Spool(place.spool), b'{"do":"reload"}\n'):
+            return True
+        if not messages(System(), place.spool):
+            return False
     # The machine's daemon reads a password that was refused anew at the next attempt; nobody else opens its spool.
-    return System().run([place.launcher, "-q"]).status == 0
+    environment = {name: value for name, value in os.environ.items() if name != "DMA_CONF"} | place.environment
+    return System().run([place.launcher, "-q"], environment=environment).status == 0

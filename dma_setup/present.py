@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from dma_runtime import authconf
@@ -14,6 +15,8 @@ from dma_setup.question import SECRET, Question
 from dma_setup.recipe import Recipe
 from dma_setup.relay import IMPLICIT, NONE, OPPORTUNISTIC, STARTTLS, Relay
 from dma_setup.system import System
+
+SYSTEM_CONF = configs.SYSTEM_CONF
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,8 @@ def read(place: Place, system: System) -> Present:
     """Raises SetupError when nothing is set up."""
     entry = system.look(place.at(place.dma_conf, follow=True))
     if entry is None:
-        raise SetupError(f"nothing is set up here: there is no {place.shown(place.dma_conf)}; see dma-setup list")
+        text = f"nothing is set up here: there is no {place.shown(place.dma_conf)}; see dma-setup list"
+        raise SetupError(text, details=_others(place))
     config = configs.parse(entry.content.decode("utf-8", "surrogateescape"), place.dma_conf)
     config.system = not place.is_user and place.is_live
     if config.SMARTHOST is None:
@@ -56,6 +60,13 @@ def read(place: Place, system: System) -> Present:
     relay = Relay(host, str(port), _tls(config), login.user if login is not None else "", config.FINGERPRINT or "")
     now = str(keyrings.now(place, system).values["keyring_now"])
     return Present(config, relay, login, now, recipes.by_host(host))
+
+
+def _others(place: Place) -> list[str]:
+    """Where something is set up that may have been meant."""
+    if place.is_user and place.is_live and os.path.exists(SYSTEM_CONF):
+        return ["  This machine is set up as a whole; that is seen as root: sudo, or --system."]
+    return []
 
 
 def _tls(config: configs.Config) -> str:

@@ -157,8 +157,25 @@ class Recipe:
     def question(self, wanted: str) -> Question | None:
         return next((question for question in self.questions if question.id == wanted), None)
 
-    def meaning(self, code: int, status: str, text: str) -> Refusal | None:
-        return next((refusal for refusal in self.refusals if refusal.fits(code, status, text)), None)
+    def login_question(self) -> Question | None:
+        """The question whose answer the login is made of, None when there is none."""
+        return self._named_in(self.relay.login if self.relay is not None else "")
+
+    def host_question(self) -> str:
+        """The id of the question whose answer the relay's host is made of, "" when there is none."""
+        found = self._named_in(self.relay.host if self.relay is not None else "")
+        return found.id if found is not None else ""
+
+    def _named_in(self, text: str) -> Question | None:
+        words = set(re.findall(r"\w+", text)) if "{{" in text else set()
+        return next((question for question in self.questions if question.id in words and not question.is_secret), None)
+
+    def meaning(self, code: int, status: str, text: str, *, of_a_message: bool = False) -> Refusal | None:
+        """`of_a_message`: the sign-in had worked, so what would ask for another password (`again`) is not meant: 5.7.9 to a
+        message is a matter of policy.
+        """
+        fitting = (one for one in self.refusals if one.fits(code, status, text))
+        return next((one for one in fitting if not (of_a_message and one.again)), None)
 
 
 def read(name: str) -> Recipe:

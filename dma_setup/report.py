@@ -1,7 +1,8 @@
 """What people see: sentences, marks, the plan, and with --json one document.
 
-Prose goes to standard output, or to standard error with --json. Marks are `✓ ! ✗`, and `ok warn FAIL` where the
-locale is not a UTF-8 one. Colour only on a terminal, and never with NO_COLOR. Lines are wrapped at 79 columns.
+Prose goes to standard output, or to standard error with --json. Marks are `✓ ! ✗`, and `ok warn FAIL` where the locale is
+not a UTF-8 one or ACCESSIBLE is set (for screen readers). Colour only on a terminal, and never with NO_COLOR. Lines are
+wrapped at 79 columns.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Report:
         self._errors = errors
         self._as_json = as_json
         encodings = (_codeset(environ), getattr(self._prose, "encoding", "") or "")
+        # Screen readers say words better than signs.
+        self.words = environ.get("ACCESSIBLE", "") not in ("", "0")
         self.unicode = all(encoding.lower().replace("-", "") == "utf8" for encoding in encodings)
         self.colour = self._prose.isatty() and not environ.get("NO_COLOR") and environ.get("TERM", "dumb") != "dumb"
         self.document: dict[str, Any] = {"format": FORMAT}
@@ -68,7 +71,7 @@ class Report:
 
     def mark(self, mark: str, text: str) -> None:
         """`  ✓ text`, wrapped below itself."""
-        sign = (_SIGNS if self.unicode else _WORDS)[mark]
+        sign = (_SIGNS if self.unicode and not self.words else _WORDS)[mark]
         space = " " * (len(sign) + 3)
         width = WIDTH - len(space)
         lines = textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
@@ -96,7 +99,10 @@ class Report:
     def error(self, error: SetupError) -> None:
         """An error ends the run: always on standard error."""
         self._prose.flush()
-        self._errors.write(f"dma-setup: {error.text}\n" + "".join(line + "\n" for line in error.details))
+        lines = [f"dma-setup: {error.text}"]
+        if self._errors.isatty():  # elsewhere it stays one line, to be searched for
+            lines = textwrap.wrap(lines[0], WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        self._errors.write("".join(line + "\n" for line in [*lines, *error.details]))
         self._errors.flush()
         self.document["error"] = {"text": error.text, "details": error.details, "status": error.status}
 

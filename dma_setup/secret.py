@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dma_runtime.secret import Secret
+from dma_runtime.system.trust import distrust
 from dma_setup import vault
 from dma_setup.question import Question, Refused
 from dma_setup.system import System
@@ -41,9 +42,15 @@ class SecretAnswer:
 
 
 class Sources:
-    """What references may refer to: the environment, the folder of the answers file, standard input."""
+    """What references may refer to: the environment, the folder of the answers file, standard input.
 
-    def __init__(self, environ: Mapping[str, str], folder: str, *, stdin_is_taken: bool, system: System) -> None:
+    `path`: the answers file, "" for none or standard input. Root runs a command only out of a file that is root's alone.
+    """
+
+    def __init__(
+        self, environ: Mapping[str, str], folder: str, *, stdin_is_taken: bool, system: System, path: str = ""
+    ) -> None:
+        self._path = path
         self._environ = environ
         self._folder = folder
         self._stdin_is_taken = stdin_is_taken
@@ -118,6 +125,8 @@ class Sources:
             raise Refused(f"has a command that cannot be split into words: {error}") from None
         if not split or not split[0].startswith("/"):
             raise Refused("must name its command by an absolute path")
+        if os.geteuid() == 0 and self._path and (why := distrust(os.path.abspath(self._path), 0)):
+            raise Refused(f"has a command, and root runs none out of this file: {why}")
         done = self._system.run(split, seconds=10)
         if done.status != 0 or not done.output.strip():
             raise Refused(f"refers to a command that gave nothing (status {done.status})")

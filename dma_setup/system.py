@@ -95,6 +95,7 @@ class System:
                     left = left[os.write(fd, left) :]
                 self._own(fd, entry)
                 os.fchmod(fd, entry.mode)
+                self._label(path, fd)
                 os.fsync(fd)
             finally:
                 os.close(fd)
@@ -199,6 +200,20 @@ class System:
             wanted = tuple(want if want >= 0 else have for want, have in ((entry.uid, found.st_uid), (entry.gid, found.st_gid)))
             if wanted != (found.st_uid, found.st_gid):
                 os.fchown(fd, *wanted)
+
+    @staticmethod
+    def _label(path: str, fd: int) -> None:
+        """What the file that is replaced was labelled with stays: its SELinux type, by which others may read it."""
+        try:
+            names = os.listxattr(path, follow_symlinks=False)
+        except OSError:
+            return  # it is new, or the file system knows none
+        for name in names:
+            if name == "security.selinux" or name.startswith("user."):
+                try:
+                    os.setxattr(fd, name, os.getxattr(path, name, follow_symlinks=False))
+                except OSError:
+                    continue
 
     @staticmethod
     def _forget(path: str) -> None:

@@ -41,6 +41,11 @@ class Tried:
         """No server spoke at this port: another port may work."""
         return self.refusal is not None and self.refusal.code == 0 and self.refusal.stage == "connect"
 
+    @property
+    def unresolved(self) -> bool:
+        """Nobody could say where the relay is."""
+        return self.unreachable and self.refusal is not None and self.refusal.text.startswith(f"host {self.relay.host}")
+
 
 def sign_in(config: Config, relay: Relay, secret: Secret | None) -> Tried:
     """One session up to where MAIL could be sent. Never raises for what the relay says or does."""

@@ -15,11 +15,11 @@ from typing import Any
 from dma_runtime import __version__, config
 from dma_runtime.outcome import Outcome
 from dma_setup import apply as applying
-from dma_setup import password, undo, verify, yamlfile
+from dma_setup import itself, password, undo, verify, yamlfile
 from dma_setup import plan as plans
 from dma_setup import prove as proving
 from dma_setup import relay as relays
-from dma_setup.answers import Answers, Given, Wrong, incomplete
+from dma_setup.answers import Answers, Given, incomplete
 from dma_setup.ask import Driver
 from dma_setup.errors import DONE, FAILED, WOULD_CHANGE, FileProblem, SetupError, Stopped
 from dma_setup.facts import host, keyrings, mailers, network, provider
@@ -63,6 +63,7 @@ class Wizard:
         self.relay: Relay | None = None
         self.more: Callable[[View], None] | None = None  # plans what no recipe knows (see `plan.make`)
         self.applied = False
+        driver.has_stored = self.has_stored
 
     # ------------------------------------------------------------ the run
 
@@ -106,7 +107,7 @@ class Wizard:
         self.facts.update(keyrings.now(self.place, self.system).values)
         probes: dict[str, Callable[[], Found]] = {"this machine": lambda: host.probe(self.place, self.system)}
         if self.driver.guided:
-            probes["mailers"] = lambda: mailers.probe(self.place)
+            probes["mailers"] = lambda: mailers.probe(self.place, self.system)
             fixed = self._fixed_relay()
             if fixed and self.options.verify:
                 probes["network"] = lambda: network.probe(fixed)
@@ -118,12 +119,18 @@ class Wizard:
         if self.driver.guided:
             for finding in found.findings:
                 self.report.finding(finding)
+            if waiting := self.facts.get("mailer_waiting"):
+                count = f"{waiting} message{'s' if waiting != 1 else ''}"
+                raise SetupError(
+                    f"{self.facts['mailer']} still holds {count}; nothing was changed",
+                    details=[f"  Let it send them first: {self.facts['mailer_flush']}"],
+                )
             if fixed and self.options.verify and self.facts.get("open_ports") == []:
                 name = self.recipe.provider.name or self.recipe.name
-                ports = " and ".join(relay.port for relay in fixed)
+                ports = [relay.port for relay in fixed]
                 raise SetupError(
                     f"{name} cannot be reached from here; nothing was changed",
-                    details=["  Check the network, and whether a firewall blocks the ports " + ports + "."],
+                    details=unreachable(self.place, ports, self.options.words, unresolved=bool(self.facts.get("unresolved"))),
                 )
 
     def look_again(self) -> None:
@@ -160,6 +167,15 @@ class Wizard:
         ports = self.facts.get("open_ports")
         return [relay for relay in found if relay.port in ports] if ports else found
 
+    def has_stored(self, answers: Answers) -> bool:
+        """Whether auth.conf leads to a password for the relay and login of these answers."""
+        self.answers = answers
+        try:
+            relay = next(iter(self.candidates()), None)
+            return relay is not None and bool(relay.login) and password.stored(self.place, self.system, relay, "")[0] is not None
+        except SetupError:
+            return False
+
     def load_stored_secret(self) -> None:
         """`{keyring: true}`: the password stored already, wherever auth.conf says it is. Missing: as not answered."""
         answer = self.answers.secret
@@ -170,7 +186,7 @@ class Wizard:
         if found is None:
             question = self.recipe.question(self.answers.secret_id)
             assert question is not None
-            raise incomplete([], [Wrong(question, question.id, f"says {{keyring: true}}, but {why}")], Given())
+            raise incomplete([question], [], Given(), f"{{keyring: true}}, but {why}")
         self.answers.secret = answer.found(found)
 
     # ------------------------------------------------------------ try
@@ -210,7 +226,7 @@ class Wizard:
             if question is None or attempt > ATTEMPTS:
                 raise SetupError("signing in did not work; nothing was changed")
             self.report.line()
-            if not self.driver.again(question, self.answers, self.context, f"attempt {attempt} of {ATTEMPTS}"):
+            if not self.driver.again(self.recipe, question, self.answers, self.context, f"attempt {attempt} of {ATTEMPTS}"):
                 raise SetupError("signing in did not work; nothing was changed")
 
     def refused(self, tried: verify.Tried, outcome: Outcome, who: str) -> str:
@@ -226,6 +242,11 @@ class Wizard:
         if meaning is not None:
             self.report.advice([meaning.says, *meaning.advice])
             return meaning.again
+        if tried.unreachable:
+            ports = list(dict.fromkeys(relay.port for relay in self.candidates()))
+            advice = unreachable(self.place, ports, self.options.words, unresolved=tried.unresolved)
+            self.report.advice([line[2:] for line in advice])
+            return self.recipe.host_question()
         if outcome.hint:
             self.report.advice([outcome.hint])
         if outcome.code >= 500 and outcome.stage == "AUTH" and self.recipe.relay is not None:
@@ -253,6 +274,8 @@ class Wizard:
         started = time.monotonic()
         applied = applying.journaled(plan, self.place, self.recipe.name, self.system, lambda: self.read_back(plan))
         self.applied = True
+        if any(change.kind == "secret" or getattr(change, "hides", "") for change in applied.made):
+            password.tell_owner(self.place)  # mail that was held for the old password leaves now
         count = f"{len(applied.made)} change{'s' if len(applied.made) != 1 else ''}"
         folder = self.place.shown(applied.journal.removeprefix(self.place.root))
         self.report.ok(f"{count} made in {time.monotonic() - started:.1f} s; the old files are in {folder}")
@@ -285,7 +308,7 @@ class Wizard:
         self.report.title("Proving it")
         proof = proving.run(self.place, self.report, recipient, self.recipe.provider.name)
         code, status = verify.codes(proof.why)
-        meaning = self.recipe.meaning(code, status, proof.why) if code else None
+        meaning = self.recipe.meaning(code, status, proof.why, of_a_message=True) if code else None
         if meaning is not None and not proof.reply:
             self.report.advice([meaning.says, *meaning.advice])
         return proof
@@ -311,16 +334,25 @@ class Wizard:
             self.report.line(f"Done. {name} delivers mail itself.")
         if not self.driver.guided:
             return
-        flag = " --user" if self.place.is_user else ""
-        sudo = "" if self.place.is_user else "sudo "
         answers_file = self.place.shown(saved.path_for(self.place.config, self.recipe.name))
         self.report.line("  see the queue      mailq")
-        self.report.line(f"  check again        {sudo}dma-setup doctor{flag}")
-        self.report.line(f"  undo all of this   {sudo}dma-setup undo{flag}")
+        self.report.line(f"  check again        {itself.command(self.place, 'doctor')}")
+        self.report.line(f"  undo all of this   {itself.command(self.place, 'undo')}")
         self.report.line("  again, or on another machine, without questions:")
-        self.report.line(f"    {sudo}dma-setup {self.recipe.name}{flag} --answers {answers_file}")
+        self.report.line(f"    {itself.command(self.place, self.recipe.name)} --answers {answers_file}")
         if self.answers.secret_id:
             self.report.advice([f"({self.answers.secret_id}: {{keyring: true}} here; {{file: …}} or {{stdin: true}} elsewhere)"])
+
+
+def unreachable(place: Place, ports: list[str], words: str, *, unresolved: bool) -> list[str]:
+    """What to do when no server spoke. `words`: the command."""
+    which = f"port {ports[0]}" if len(ports) == 1 else f"the ports {' and '.join(ports)}"
+    if unresolved:
+        first = ["  Is this machine online, and the name right? Resolvers: /etc/resolv.conf."]
+    else:
+        first = [f"  Is this machine online? Does a firewall block {which}?"]
+    all_the_same = "  To set it up all the same, so that mail waits until the way is free:"
+    return [*first, all_the_same, f"    {itself.name(by_root=not place.is_user)} {words} --no-verify --no-test"]
 
 
 def _saved(place: Place, recipe: Recipe, system: System) -> dict[str, Any]:

@@ -23,6 +23,7 @@ import time
 import zipfile
 
 import pytest
+from virtual_terminal import VirtualTerminal
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PACKAGES = "python3,systemd,systemd-sysv,dbus"
@@ -206,6 +207,12 @@ class BootedMachine:
         assert "Traceback" not in done.stderr, done.stderr
         assert not check or done.returncode == 0, f"{words}: status {done.returncode}\n{done.stdout}{done.stderr}\n{self.log()}"
         return done
+
+    def terminal(self, *words, **environment):
+        """A command in the machine at a terminal of 80 columns, as root."""
+        settings = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/root", "TERM": "xterm-256color", **environment}
+        enter = ["nsenter", "--target", self._leader, "--all", "--wd=/", "env", "-i", *(f"{n}={v}" for n, v in settings.items())]
+        return VirtualTerminal([shutil.which(enter[0]), *enter[1:], *words], {})
 
     def log(self, lines=60):
         done = subprocess.run(

@@ -5,7 +5,9 @@ loopback and empty /var/mail.
 
 OPTIONS is JSON: {"users": {login: password}, "refusals": [reply, …], "ports": {"465": "implicit", "587": "starttls"},
 "folder": DIR, "result": FILE, "user": uid to run as, or 0, "path": PATH of the command, "bus": socket of the session bus
-that the person of the tests has, if any}. The command inherits the terminal; afterwards `result` holds what the servers saw.
+that the person of the tests has, if any, "name": another name of the servers, "resolves": false where no name does,
+"hangs": a stage at which the servers fall silent}. A port may also be "silent": nothing ever answers, as behind a firewall.
+The command inherits the terminal; afterwards `result` holds what the servers saw.
 """
 
 import fcntl
@@ -13,6 +15,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -29,9 +32,9 @@ def loopback_up():
         fcntl.ioctl(any_socket, 0x8914, struct.pack("16sh14x", b"lo", flags))
 
 
-def own_hosts(folder):
+def own_hosts(folder, name):
     hosts = folder / "hosts"
-    hosts.write_text(f"127.0.0.1 localhost {NAME}\n127.0.0.1 {socket.gethostname()}\n")
+    hosts.write_text(f"127.0.0.1 localhost {name}\n127.0.0.1 {socket.gethostname()}\n")
     subprocess.run(["mount", "--bind", str(hosts), "/etc/hosts"], check=True)
     crontabs = pathlib.Path("/var/spool/cron/crontabs")
     if crontabs.is_dir() and os.geteuid() == 0:
@@ -54,6 +57,15 @@ def own_bus(uid, socket_path):
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(people)], check=True)
     (people / str(uid)).mkdir()
     (people / str(uid) / "bus").symlink_to(socket_path)
+
+
+def never_answering(port):
+    """A port whose backlog is full: the kernel drops what comes, as a firewall does."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", port))
+    listener.listen(0)
+    fill = socket.create_connection(("127.0.0.1", port))
+    return listener, fill
 
 
 def trust(folder, authority):
@@ -92,29 +104,37 @@ def main():
     command = sys.argv[sys.argv.index("--") + 1 :]
     folder = pathlib.Path(options["folder"])
     loopback_up()
-    own_hosts(folder)
+    name = options.get("name") or NAME
+    own_hosts(folder, name if options.get("resolves", True) else "")
     if options.get("bus"):
         own_bus(options["user"], options["bus"])
     if options.get("postfix"):
         return with_postfix(options, command, folder)
-    from mail_server import Certificate, MailServer
+    from mail_server import HANG, Certificate, MailServer
 
-    certificate = Certificate(NAME)
+    certificate = Certificate(name)
     certificate.write_authority(folder / "ca.pem")
-    servers = []
+    servers, silent = [], []
     for port, tls in options["ports"].items():
+        if tls == "silent":
+            silent.append(never_answering(int(port)))
+            continue
         server = MailServer(tls=tls, users=options["users"], certificate=certificate, name="mx.google.com")
         server.port = int(port)
         servers.append(server.start())
         for reply in options["refusals"]:
             server.refuse("AUTH", reply, times=1)
+        if options.get("hangs"):
+            server.refuse(options["hangs"], HANG)
     if options["user"]:
         # An ordinary user became root only to furnish the room; the command runs as who it was.
         user = options["user"]
         command = [shutil.which("unshare"), "-U", f"--map-user={user}", f"--map-group={user}", *command]
     # The command finds nothing but what it installs: no crontab, no systemctl of the person who runs the tests.
     environment = {**os.environ, "PATH": options["path"], "SSL_CERT_FILE": str(folder / "ca.pem")}
-    status = subprocess.run(command, env=environment, check=False).returncode
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command
+    started = subprocess.Popen(command, env=environment, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    status = started.wait()
     messages = [[message.sender, message.recipients, message.login] for server in servers for message in server.messages]
     logins = [login for server in servers for login in server.logins]
     pathlib.Path(options["result"]).write_text(json.dumps({"messages": messages, "logins": logins}))

@@ -14,7 +14,10 @@ class Home:
     def __init__(self, path):
         self.path = path
         path.mkdir()
-        self.environment = {"HOME": str(path), "PATH": f"{path}/.local/bin", "LANG": "C.UTF-8", "DMA_PW": PASSWORD}
+        programs = path.parent / f"{path.name}-programs"  # where the shell finds dma-setup, and nothing else
+        programs.mkdir()
+        (programs / "dma-setup").symlink_to(PROGRAM)
+        self.environment = {"HOME": str(path), "PATH": f"{path}/.local/bin:{programs}", "LANG": "C.UTF-8", "DMA_PW": PASSWORD}
 
     def answers(self, text, name="answers.yml"):
         path = self.path.parent / name

@@ -22,8 +22,8 @@ NOT_IN_RUNTIME = {"dma_setup", "yaml", "jinja2", "questionary", "rich", "prompt_
 PURE = ("policy", "smtp", "message")
 HANDS = {"socket", "_socket", "subprocess", "asyncio", "ssl", "syslog", "fcntl", "select", "threading", "shutil", "tempfile"}
 SETUP_MAY_USE = {
-    "dma_runtime", "config", "authconf", "errors", "address", "secret", "outcome", "shown", "keyrings", "history", "envelope",
-    "policy", "system", "delivery", "message",
+    "dma_runtime", "config", "authconf", "aliases", "errors", "address", "secret", "outcome", "shown", "keyrings", "history",
+    "envelope", "policy", "system", "delivery", "message",
 }  # fmt: skip
 
 

@@ -40,6 +40,14 @@ class VirtualTerminal:
         self._seen = self.text.index(text, start) + len(text)
         return self
 
+    def until(self, true, seconds=30):
+        """Until the screen is as it should be: `true(text)`."""
+        deadline = time.monotonic() + seconds
+        while not true(self.text):
+            assert time.monotonic() < deadline, f"it did not become so:\n{self.text}"
+            assert self._read() or true(self.text), f"it ended before it became so:\n{self.text}"
+        return self
+
     def _read(self):
         try:
             data = self._child.read_nonblocking(65536, 0.05)

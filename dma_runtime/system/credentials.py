@@ -5,7 +5,9 @@ The store behind `keyring_backend`; `dma-secret@.service` loads the same files w
 Rules:
 - The directory is 0700, the files 0600, of root: what systemd-creds refuses to others anyway (before systemd 256).
 - The key is `host`, or `host+tpm2` where `systemd-creds has-tpm2` is a full yes. Never `auto`: without a TPM some of its
-  forms silently use a null key.
+  forms silently use a null key. Bound to the TPM, not to the state of the firmware: PCR 7, the default, changes with every
+  update of the secure boot lists, and mail would stop with the next reboot. To no PCR at all where systemd can read that
+  again (252 cannot), else to PCR 23, which is zero and nobody's.
 - A file is written beside its place, read back through systemd-creds, synced and renamed: the old or the new, whole.
 - systemd-creds deletes the host key, and with it every secret here, when it finds another machine-id than the one the
   key was made for. So that is looked at first, and nothing is started then: with the old machine-id all is well again.
@@ -68,13 +70,20 @@ class Store:
         if len(secret) > LARGEST:
             raise Unusable(f"a credential is at most {LARGEST} bytes")
         self._check()
-        sealed = self._run(["encrypt", f"--with-key={self.key()}", f"--name={name}", "-", "-"], secret)
-        try:
-            os.makedirs(self.directory, 0o700, exist_ok=True)
-            os.chmod(self.directory, 0o700)
-            self._write(name, path, sealed, secret)
-        except OSError as error:
-            raise Unusable(f"{error.filename or path}: {error.strerror}") from None
+        key = self.key()
+        ways = [[f"--with-key={key}"]] if "tpm2" not in key else [[f"--with-key={key}", f"--tpm2-pcrs={at}"] for at in ("", "23")]
+        for way in ways:
+            try:
+                sealed = self._run(["encrypt", *way, f"--name={name}", "-", "-"], secret)
+                os.makedirs(self.directory, 0o700, exist_ok=True)
+                os.chmod(self.directory, 0o700)
+                self._write(name, path, sealed, secret)
+                return
+            except Unusable:
+                if way is ways[-1]:
+                    raise
+            except OSError as error:
+                raise Unusable(f"{error.filename or path}: {error.strerror}") from None
 
     def delete(self, name: str) -> bool:
         """Whether there was one. The directory goes with the last. Raises Unusable."""

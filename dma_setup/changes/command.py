@@ -26,6 +26,7 @@ class CommandChange(Change):
     optional: bool = False
     drains: bool = False
     is_new: bool = True
+    foreign: bool = False  # what is stopped or put aside is not ours
     vacates: str = ""  # a path at which nothing lies any more then; for the planning of what comes after
 
     kind = "command"
@@ -33,6 +34,10 @@ class CommandChange(Change):
     @property
     def sign(self) -> str:
         return "+" if self.is_new else "~"
+
+    @property
+    def replaces(self) -> bool:
+        return self.foreign
 
     def diff(self) -> str:
         if not self.given and not self.given_back:
@@ -42,6 +47,10 @@ class CommandChange(Change):
         return "".join(line + "\n" for line in lines)
 
     def apply(self, system: System) -> None:
+        if self.check:
+            now = system.run(list(self.check))
+            if (now.output if now.status == 0 else "") != self.given_back:
+                raise NotApplied(f"{self.subject} was changed by somebody else meanwhile; run dma-setup again")
         failed = _run(system, self.do, self.given)
         if failed:
             raise NotApplied(f"{self.subject}: {failed}")

@@ -6,11 +6,14 @@ open); `evidence`: what was seen, quoted; `command`: the one that mends it, or s
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dma_runtime.authconf import Login
 from dma_runtime.config import Config
+from dma_runtime.system.identity import mail_name
+from dma_setup import itself
 from dma_setup.facts.look import FAIL, OK, WARN
 from dma_setup.place import Place
 from dma_setup.present import Present
@@ -57,8 +60,31 @@ class Patient:
 
     def setup(self, words: str) -> str:
         """The command `dma-setup WORDS` for this place."""
-        flag = " --user" if self.place.is_user else ""
-        return f"{self.sudo}dma-setup {words}{flag}" + (f" --root {self.place.root}" if self.place.root else "")
+        return itself.command(self.place, words)
+
+    def again(self, more: str = "") -> str:
+        """The command that runs the recipe again, with the saved answers of the last run when they are there."""
+        pattern = ("answers.", ".yml")
+        inside = self.system.listing(self.place.at(self.place.config))
+        names = [name for name in inside if name.startswith(pattern[0]) and name.endswith(pattern[1])]
+        if not names:
+            return self.setup("RECIPE") + "    # dma-setup list shows the recipes"
+        times = {name: os.lstat(self.place.at(f"{self.place.config}/{name}")).st_mtime for name in names}
+        newest = max(names, key=lambda name: times[name])
+        recipe = newest.removeprefix(pattern[0]).removesuffix(pattern[1])
+        answers = self.place.shown(f"{self.place.config}/{newest}")
+        return f"{self.setup(recipe)} --answers {answers}" + (f" {more}" if more else "")
+
+    def sender_domain(self) -> tuple[str, str]:
+        """(the domain that mail leaves as from here, what says so)."""
+        masquerade, mailname = self.config.MASQUERADE, self.config.MAILNAME
+        if masquerade is not None and masquerade[1]:
+            return masquerade[1].lower(), "MASQUERADE"
+        if mailname is not None and mailname.startswith("/") and not self.place.is_live:
+            entry = self.system.look(self.place.at(mailname, follow=True))
+            said = entry.content.decode("utf-8", "replace").split("\n")[0].strip() if entry is not None else ""
+            return said.lower(), mailname
+        return mail_name(self.config).lower(), mailname or "the host's name"
 
     @property
     def sudo(self) -> str:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 
 from dma_setup.checkup.finding import FAIL, OK, WARN, Diagnosis, Patient
-from dma_setup.facts.host import BUILT, _systemd_user
+from dma_setup.facts.host import BUILT, systemd_user
 from dma_setup.facts.provider import mail_exchangers
 from dma_setup.verbs import service, wake
 
@@ -43,8 +43,8 @@ def waking(patient: Patient) -> Iterator[Diagnosis]:
     if not place.is_user:
         yield from _units(patient)
         return
-    again = f"run the recipe again: {patient.setup('RECIPE')}"
-    if _systemd_user(place):
+    again = patient.again()
+    if systemd_user(place):
         if patient.system.run(["systemctl", "--user", "is-active", wake.TIMER], seconds=5).output.strip() != "active":
             yield Diagnosis("waking", WARN, "the timer that looks after the queue does not run", f"{wake.TIMER}: not active", again)
         elif not os.path.exists(f"/var/lib/systemd/linger/{place.login}"):
@@ -60,7 +60,11 @@ def waking(patient: Patient) -> Iterator[Diagnosis]:
         yield Diagnosis("waking", OK, "your crontab looks after the queue")
         return
     text = "nothing looks after the queue after a reboot; mail that waits goes on with the next message"
-    yield Diagnosis("waking", WARN, text, "neither a systemd --user timer nor a crontab line", again)
+    if shutil.which("crontab") is None:
+        command = f"sudo apt install cron    # then: {again}"
+        yield Diagnosis("waking", WARN, text, "there is neither systemd --user nor crontab", command)
+        return
+    yield Diagnosis("waking", WARN, text, "there is no line for it in your crontab", again)
 
 
 def _units(patient: Patient) -> Iterator[Diagnosis]:
@@ -101,7 +105,7 @@ def confined(patient: Patient) -> Iterator[Diagnosis]:
         if said.status == 0 and said.output.strip():
             evidence = said.output.strip().splitlines()[-1]
             text = "AppArmor keeps a program from sending mail"
-            yield Diagnosis("apparmor", WARN, text, evidence, "allow it in that program's profile: /etc/apparmor.d/local/")
+            yield Diagnosis("apparmor", WARN, text, evidence, "sudo aa-logprof    # or by hand below /etc/apparmor.d/local")
 
 
 def _selinux(patient: Patient) -> Iterator[Diagnosis]:
@@ -159,7 +163,7 @@ def read_only(patient: Patient) -> Iterator[Diagnosis]:
             WARN,
             text,
             "/usr is mounted ro",
-            "make the link in the image, or name /usr/local/lib/dma/dma in each program",
+            "ls -l /usr/sbin/sendmail    # make the link in the image, or name /usr/local/lib/dma/dma in each program",
         )
 
 
@@ -182,4 +186,4 @@ def port_25(patient: Patient) -> Iterator[Diagnosis]:
         yield Diagnosis("port-25", OK, f"port 25 is open to the outside ({host} answers)")
         return
     text = "mail goes straight to its recipients, but port 25 seems to be blocked"
-    yield Diagnosis("port-25", FAIL, text, reason, f"use a relay: {patient.setup('smarthost')}")
+    yield Diagnosis("port-25", FAIL, text, reason, f"{patient.setup('smarthost')}    # a relay, which takes mail at 465 or 587")

@@ -89,7 +89,7 @@ def home(patient: Patient) -> Iterator[Diagnosis]:
             FAIL,
             "the queue lies in memory: a reboot loses what waits",
             f"{point} is a {kind}",
-            f"name a directory on a disk: SPOOLDIR in {patient.place.dma_conf}",
+            f"{patient.sudo}${{EDITOR:-vi}} {patient.place.shown(patient.place.dma_conf)}    # SPOOLDIR on a disk",
         )
     elif kind == "overlay" and in_container():
         yield Diagnosis(
@@ -97,7 +97,7 @@ def home(patient: Patient) -> Iterator[Diagnosis]:
             WARN,
             "the queue lies in the container itself: what waits is lost with it",
             f"{path} is on the container's own {kind}",
-            f"mount a volume at {path}",
+            f"docker run --volume dma-spool:{path} ...    # or what your container runtime calls a volume",
         )
     try:
         space.check(patient.config, path)

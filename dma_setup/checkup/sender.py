@@ -1,28 +1,61 @@
-"""Whether receivers will believe the sender: SPF and DMARC of its domain, seen from here.
+"""Whether receivers will believe the sender: SPF, DKIM and DMARC of its domain, seen from here (see `alignment`).
 
-A hint, never a verdict: what a relay signs with DKIM, and which addresses it sends from, cannot be seen from outside.
-SPF counts as fitting when it names a domain of the relay's or of its provider's, directly or through includes (RFC 7208
-4.6.4: at most ten lookups). DNS that does not answer is said and is nobody's fault.
+Hints, never verdicts, so the worst is a warning. DNS that does not answer is said and is nobody's fault.
 """
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 from collections.abc import Iterator
+from typing import Any
 
+from dma_setup import alignment
+from dma_setup.alignment import Dmarc, Dns, NoAnswer, Spf
+from dma_setup.checkup import selectors
 from dma_setup.checkup.finding import OK, WARN, Diagnosis, Patient
 
 SECONDS = 5.0
-LOOKUPS = 10
+_NO_DOMAINS = ("localhost", "localdomain", "local", "lan", "home", "internal", "intranet", "invalid")
 
 
-class NoAnswer(Exception):
-    """No resolver could say."""
+class Resolver(Dns):
+    """The machine's own resolvers."""
+
+    def texts(self, name: str) -> list[str]:
+        return [b"".join(record.strings).decode("utf-8", "replace") for record in self._ask(name, "TXT")]
+
+    def addresses(self, name: str) -> list[str]:
+        return [record.address for kind in ("A", "AAAA") for record in self._ask(name, kind)]
+
+    def exchangers(self, name: str) -> list[str]:
+        return [str(record.exchange).rstrip(".") for record in self._ask(name, "MX")]
+
+    @staticmethod
+    def _ask(name: str, kind: str) -> list[Any]:
+        import dns.exception
+        import dns.resolver
+
+        try:
+            return list(dns.resolver.resolve(name, kind, lifetime=SECONDS))
+        except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
+            return []
+        except (dns.exception.DNSException, OSError, UnicodeError) as error:
+            raise NoAnswer(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
+
+
+resolver: Dns = Resolver()
 
 
 def check(patient: Patient) -> Iterator[Diagnosis]:
-    masquerade, relay, recipe = patient.config.MASQUERADE, patient.present.relay, patient.present.recipe
-    domain = masquerade[1].lower() if masquerade is not None else ""
-    if not patient.online or not domain or (relay is None and not patient.direct):
+    relay, recipe = patient.present.relay, patient.present.recipe
+    if relay is None and not patient.direct:
+        return
+    domain, source = patient.sender_domain()
+    if "." not in domain or domain.rpartition(".")[2] in _NO_DOMAINS:
+        yield _no_domain(patient, domain, source)
+        return
+    if not patient.online:
         return
     if relay is not None and (relay.host == "localhost" or relay.host.startswith("127.") or relay.host == "::1"):
         return  # who sends on from there cannot be seen
@@ -30,80 +63,88 @@ def check(patient: Patient) -> Iterator[Diagnosis]:
     if provider is not None and domain in provider.domains:
         yield Diagnosis("sender", OK, f"{domain} is {provider.name}'s own; receivers know it")
         return
+    name = recipe.name if recipe is not None else ""
+    homes = alignment.homes(relay.host if relay else "", provider.mx if provider else ())
     try:
-        yield from _spf(patient, domain, _homes(relay.host if relay else "", provider.mx if provider else ()))
-        yield from _dmarc(domain)
+        spf = alignment.spf(domain, homes, _addresses(relay.host if relay else ""), resolver)
+        signs = alignment.dkim(domain, selectors.DKIM.get(name, ()), resolver)
+        dmarc = alignment.dmarc(domain, resolver)
     except NoAnswer as error:
-        yield Diagnosis("sender", WARN, f"SPF and DMARC of {domain} could not be looked up", str(error), f"dig {domain} TXT")
+        yield Diagnosis("sender", WARN, f"SPF, DKIM and DMARC of {domain} could not be looked up", str(error), f"dig {domain} TXT")
+        return
+    host = relay.host if relay is not None else "this machine"
+    own_path = name in selectors.OWN_RETURN_PATH
+    if not own_path:
+        yield _spf(domain, host, spf)
+    if signs:
+        yield Diagnosis("dkim", OK, f"{domain} has a DKIM key of {_who(patient)} (selector {signs})")
+    elif selectors.DKIM.get(name):
+        tried = ", ".join(selectors.DKIM[name])
+        text = f"{domain} has no DKIM key under the names that {_who(patient)} uses"
+        command = f"dig {selectors.DKIM[name][0]}._domainkey.{domain} TXT    # its setup pages say what to publish"
+        yield Diagnosis("dkim", WARN, text, f"looked for the selectors {tried}", command)
+    by_spf = spf.names_relay and not spf.fault and not own_path
+    yield _dmarc(domain, dmarc, by_spf=by_spf, by_dkim=bool(signs), host=host)
 
 
-def _homes(host: str, patterns: tuple[str, ...]) -> set[str]:
-    """The domains an SPF record would name: the last two labels of the relay and of its provider's mail exchangers."""
-    names = [host, *(pattern.removesuffix(".*") for pattern in patterns if not pattern.endswith(".*"))]
-    return {".".join(name.lower().split(".")[-2:]) for name in names if "." in name and not name[-1].isdigit()}
+def _who(patient: Patient) -> str:
+    return patient.present.who or "the relay"
 
 
-def _spf(patient: Patient, domain: str, homes: set[str]) -> Iterator[Diagnosis]:
-    records = [text for text in texts(domain) if text.lower().startswith("v=spf1")]
-    if not records:
-        text = f"{domain} has no SPF record; many receivers distrust mail from it"
-        yield Diagnosis("spf", WARN, text, f"no TXT v=spf1 at {domain}", "publish the record that your relay's documentation gives")
-    elif len(records) > 1:
-        text = f"{domain} has {len(records)} SPF records, so none counts (RFC 7208 4.5)"
-        yield Diagnosis("spf", WARN, text, " | ".join(records), "publish one record that names all your senders")
-    elif patient.direct or not homes:
-        yield Diagnosis("spf", OK, f"{domain} has an SPF record: {records[0]}")
-    elif named(records[0], homes, {domain}):
-        yield Diagnosis("spf", OK, f"{domain} names the relay in its SPF record")
+def _no_domain(patient: Patient, domain: str, source: str) -> Diagnosis:
+    text = f"mail leaves as somebody@{domain}, which is a name on this machine only: receivers distrust it and cannot answer"
+    if source == "MASQUERADE":
+        command = f"{patient.sudo}${{EDITOR:-vi}} {patient.place.shown(patient.place.dma_conf)}    # MASQUERADE you@your.domain"
     else:
-        host = patient.present.relay.host if patient.present.relay is not None else ""
-        yield Diagnosis(
-            "spf",
-            WARN,
-            f"the SPF record of {domain} does not seem to name {host}",
-            records[0],
-            "see the relay's documentation for its include:, or sign in with an address of its own",
-        )
+        command = patient.again("--set sender=you@your.domain")
+    return Diagnosis("sender", WARN, text, f"{source}: {domain or '(empty)'}", command)
 
 
-def named(record: str, homes: set[str], seen: set[str]) -> bool:
-    """Whether an SPF record leads to one of the domains `homes`."""
-    for word in record.lower().split():
-        kind, colon, value = word.lstrip("+?~-").partition("=" if word.startswith("redirect=") else ":")
-        if not colon or kind not in ("include", "redirect", "a", "mx", "exists"):
+def _spf(domain: str, host: str, found: Spf) -> Diagnosis:
+    command = f"dig {domain} TXT    # publish what the relay's setup pages give"
+    if found.fault:
+        return Diagnosis("spf", WARN, found.fault, found.record, command)
+    if not found.record:
+        text = f"{domain} has no SPF record; many receivers distrust mail from it"
+        return Diagnosis("spf", WARN, text, f"no TXT v=spf1 at {domain}", command)
+    if found.lets_all:
+        return Diagnosis("spf", WARN, f"the SPF record of {domain} lets anybody send as it (+all)", found.record, command)
+    if found.names_relay:
+        return Diagnosis("spf", OK, f"{domain} names {host} in its SPF record")
+    return Diagnosis("spf", WARN, f"the SPF record of {domain} does not seem to name {host}", found.record, command)
+
+
+def _dmarc(domain: str, found: Dmarc | None, *, by_spf: bool, by_dkim: bool, host: str) -> Diagnosis:
+    ways = " and ".join(way for way, there in (("SPF", by_spf), ("DKIM", by_dkim)) if there)
+    command = f"dig _dmarc.{found.at if found is not None else domain} TXT"
+    if found is None:
+        said = "; the large providers ask for one from who sends much" + (f" ({ways} is there)" if ways else "")
+        return Diagnosis("dmarc", OK, f"{domain} has no DMARC record{said}")
+    if found.fault:
+        return Diagnosis("dmarc", WARN, found.fault, "", command)
+    if found.policy == "none":
+        return Diagnosis("dmarc", OK, f"{domain} has a DMARC record that asks nothing of receivers (p=none)")
+    asks = f"{domain} asks receivers to {found.policy} what is aligned neither by SPF nor by DKIM"
+    if ways:
+        return Diagnosis("dmarc", OK, f"{asks}; by {host} it is, by {ways}")
+    text = f"{asks}, and by {host} it seems to be aligned by neither"
+    command += f"    # let the relay sign with DKIM for {domain}"
+    return Diagnosis("dmarc", WARN, text, f"p={found.policy} at _dmarc.{found.at}", command)
+
+
+def _addresses(host: str) -> list[str]:
+    """The relay's addresses, or this machine's own that the world can see."""
+    if host:
+        try:
+            return sorted({str(item[4][0]).partition("%")[0] for item in socket.getaddrinfo(host, None)})
+        except OSError:
+            return []
+    found = []
+    for family, elsewhere in ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8::1")):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((elsewhere, 25))  # sends nothing: it only asks the routing table
+                found.append(str(probe.getsockname()[0]))
+        except OSError:
             continue
-        target = value.partition("/")[0].rstrip(".")
-        if any(target == home or target.endswith("." + home) for home in homes):
-            return True
-        if kind in ("include", "redirect") and target not in seen and len(seen) < LOOKUPS:
-            seen.add(target)
-            if any(named(text, homes, seen) for text in texts(target) if text.lower().startswith("v=spf1")):
-                return True
-    return False
-
-
-def _dmarc(domain: str) -> Iterator[Diagnosis]:
-    for name in dict.fromkeys((domain, ".".join(domain.split(".")[-2:]))):
-        for text in texts(f"_dmarc.{name}"):
-            if text.lower().replace(" ", "").startswith("v=dmarc1"):
-                policy = text.lower().replace(" ", "").partition("p=")[2].partition(";")[0]
-                if policy in ("reject", "quarantine"):
-                    says = f"{domain} asks receivers to {policy} mail that is neither SPF- nor DKIM-aligned"
-                    yield Diagnosis("dmarc", OK, f"{says}; let the relay sign with DKIM for it")
-                else:
-                    yield Diagnosis("dmarc", OK, f"{domain} has a DMARC record (p={policy or '?'})")
-                return
-
-
-def texts(name: str) -> list[str]:
-    """The TXT records of a name, [] when there are none. Raises NoAnswer."""
-    import dns.exception
-    import dns.resolver
-
-    try:
-        answer = dns.resolver.resolve(name, "TXT", lifetime=SECONDS)
-    except (dns.resolver.NXDOMAIN, dns.resolver.NoAnswer):
-        return []
-    except (dns.exception.DNSException, OSError) as error:
-        raise NoAnswer(str(error).splitlines()[0] if str(error) else type(error).__name__) from None
-    return [b"".join(record.strings).decode("utf-8", "replace") for record in answer]
+    return [one for one in found if ipaddress.ip_address(one).is_global]

@@ -78,7 +78,8 @@ def certificate(patient: Patient) -> Iterator[Diagnosis]:
         return  # that the relay cannot be reached is what the sign-in says
     if days < SOON:
         text = f"the certificate of {relay.host} ends in {max(0, int(days))} days"
-        yield Diagnosis("certificate", WARN, text, "", "its administrator has to renew it")
+        command = f"openssl s_client -connect {relay.host}:{relay.port}    # its administrator has to renew it"
+        yield Diagnosis("certificate", WARN, text, "", command)
     else:
         yield Diagnosis("certificate", OK, f"the certificate of {relay.host} is good for {int(days)} days")
 
@@ -110,5 +111,5 @@ def machine_key(patient: Patient) -> Iterator[Diagnosis]:
             FAIL,
             "the key that protects the password was made for another machine-id (a copied machine?)",
             credentials.HOST_KEY,
-            f"put the old {credentials.MACHINE_ID} back, or: sudo rm {credentials.HOST_KEY} && {patient.setup('secret set')}",
+            f"sudo rm {credentials.HOST_KEY} && {patient.setup('secret set')}    # or put the old {credentials.MACHINE_ID} back",
         )

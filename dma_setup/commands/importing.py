@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from typing import Any
 
-from dma_setup import answers, ask, modes
+from dma_setup import answers, ask, itself, modes
 from dma_setup.commands import provision
-from dma_setup.errors import SetupError
+from dma_setup.errors import SetupError, UsageProblem
 from dma_setup.imports import convert
 from dma_setup.imports.found import Imported
 from dma_setup.report import Report
@@ -24,7 +25,7 @@ from dma_setup.wizard import Options, Wizard
 
 def register(verbs: Any) -> None:
     parser = verbs.add_parser("import", help="take over the settings of another mail program")
-    parser.add_argument("files", nargs="+", metavar="FILE", help="its main file, and what goes with it if it lies elsewhere")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="its main file, and what goes with it if it lies elsewhere")
     parser.add_argument("--from", dest="program", choices=tuple(convert.READERS), default="", help="whose files these are")
     provision.common(parser)
     parser.set_defaults(run=run)
@@ -40,6 +41,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace, report: Report) -> int:
+    if not options.files:
+        raise _which()
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     place = modes.place(options, "import", guided=terminal)
     found = convert.read(options.files, options.program)
@@ -59,6 +62,15 @@ def _run(options: argparse.Namespace, report: Report) -> int:
     wizard = Wizard(recipe, place, system, driver, report, chosen)
     wizard.more = lambda view: convert.relays(found, system, view)
     return provision.go(wizard)
+
+
+def _which() -> UsageProblem:
+    """What there is here to be taken over, each with its command."""
+    found = [path for path in map(os.path.expanduser, convert.USUAL) if os.path.exists(path)]
+    if not found:
+        return UsageProblem("name the file to take over; none lies where it usually does", [f"  {path}" for path in convert.USUAL])
+    name = itself.name(by_root=os.geteuid() == 0)
+    return UsageProblem("name the file to take over; here are:", [f"  {name} import {shlex.quote(path)}" for path in found])
 
 
 def _says(found: Imported) -> str:

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-from dma_setup import answers, ask, modes, recipe, resources
+from dma_setup import answers, ask, itself, modes, recipe, resources
 from dma_setup.errors import INTERRUPTED, SetupError, Stopped, UsageProblem
 from dma_setup.report import Report
 from dma_setup.secret import Sources
@@ -53,7 +53,8 @@ def _run(options: argparse.Namespace, report: Report) -> int:
     found = recipe.read(options.recipe)
     given = answers.read(options.answers, options.settings, found)
     system = System()
-    sources = Sources(os.environ, given.folder, stdin_is_taken=given.stdin_is_taken, system=system)
+    path = "" if given.stdin_is_taken else options.answers or ""
+    sources = Sources(os.environ, given.folder, stdin_is_taken=given.stdin_is_taken, system=system, path=path)
     driver: ask.Driver = ask.Beforehand(given, sources) if unattended else ask.Terminal(given, sources, report)
     driver.confirms = terminal and not options.yes
     chosen = Options(check=options.check, diff=options.diff, verify=options.verify, test=options.test, words=_words(options))
@@ -67,8 +68,9 @@ def go(wizard: Wizard) -> int:
     except KeyboardInterrupt:
         if not wizard.applied:
             raise Stopped from None
-        said = "stopped; mail is set up, but not proved: dma-setup test does that, dma-setup undo takes all back"
-        raise SetupError(said, INTERRUPTED) from None
+        place = wizard.place
+        ways = [f"  prove it        {itself.command(place, 'test')}", f"  take all back   {itself.command(place, 'undo')}"]
+        raise SetupError("stopped; mail is set up, but not proved", INTERRUPTED, ways) from None
 
 
 def _words(options: argparse.Namespace) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dma_runtime.secret import Secret
-from dma_setup import modes, password, present, verify
+from dma_setup import itself, modes, password, present, verify
 from dma_setup.errors import DONE, FAILED, SetupError, UsageProblem
 from dma_setup.place import Place
 from dma_setup.present import Present
@@ -25,7 +25,7 @@ from dma_setup.verbs.secret import IN_FILE
 
 
 def register(verbs: Any) -> None:
-    parser = verbs.add_parser("secret", help="set, check or remove the password alone")
+    parser = verbs.add_parser("secret", help="set, rotate, check or remove the password alone")
     inner = parser.add_subparsers(dest="what", metavar="set|rotate|check|remove", required=True)
     for name, run, says in (
         ("set", _set, "store a new password; asked for, or the first line of standard input"),
@@ -168,5 +168,5 @@ def _remove(here: Here) -> int:
     for path in applied.old_secrets:
         report.warn(f"the old password is kept for undo; delete it with: rm {path}")
     password.tell_owner(here.place)
-    report.line("Mail waits in the queue until a password is set again: dma-setup secret set")
+    report.line(f"Mail waits in the queue until a password is set again: {itself.command(here.place, 'secret set')}")
     return DONE

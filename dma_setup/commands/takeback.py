@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-from dma_setup import modes, undo
+from dma_setup import itself, modes, undo
 from dma_setup.errors import DONE, FAILED, WOULD_CHANGE, SetupError
 from dma_setup.journal import prepare
 from dma_setup.place import Place
@@ -63,7 +63,7 @@ def _run(options: argparse.Namespace, report: Report) -> int:
     for diff in found.diffs:
         report.line()
         report.text(diff)
-    _tell_waiting(found, report, "What sends them was kept.")
+    _tell_waiting(place, found, report, "What sends them was kept.")
     return DONE if found.complete else FAILED
 
 
@@ -77,7 +77,7 @@ def _look(place: Place, system: System, report: Report) -> int:
         report.line(f"  {subject}")
     for text in found.left:
         report.warn(text)
-    _tell_waiting(found, report, "What sends them is kept.")
+    _tell_waiting(place, found, report, "What sends them is kept.")
     return WOULD_CHANGE
 
 
@@ -86,10 +86,10 @@ def _nothing(report: Report) -> int:
     return DONE
 
 
-def _tell_waiting(found: Undone, report: Report, what: str) -> None:
+def _tell_waiting(place: Place, found: Undone, report: Report, what: str) -> None:
     if found.waiting:
         report.line()
         report.paragraph(
             f"Messages still waiting in the queue: {found.waiting}. {what} See them with dma-queue list;"
-            " when they are gone, dma-setup undo finishes."
+            f" when they are gone, this finishes it: {itself.command(place, 'undo')}"
         )

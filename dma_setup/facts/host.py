@@ -27,7 +27,7 @@ def probe(place: Place, system: System) -> Found:
     values["python"] = f"{sys.version_info[0]}.{sys.version_info[1]}"
     values["os"] = _os(place)
     values["systemd"] = os.path.isdir("/run/systemd/system")
-    values["systemd_user"] = _systemd_user(place)
+    values["systemd_user"] = systemd_user(place)
     values["linger"] = os.path.exists(f"/var/lib/systemd/linger/{place.login}")
     values["crontab"] = shutil.which("crontab") is not None
     values["git_email"] = _git_email(system)
@@ -56,7 +56,7 @@ def _os(place: Place) -> str:
     return os.uname().sysname
 
 
-def _systemd_user(place: Place) -> bool:
+def systemd_user(place: Place) -> bool:
     """Whether a `systemd --user` runs for this person and can be asked."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{place.uid}")
     return os.path.exists(f"{runtime}/systemd/private") and shutil.which("systemctl") is not None

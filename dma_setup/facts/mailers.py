@@ -1,12 +1,16 @@
-"""Which mailer programs find as `sendmail` now, and whether mail already lies in a mailbox that nobody seems to read."""
+"""Which mailer programs find as `sendmail` now, whether its queue is empty, and whether mail already lies in a mailbox that
+nobody seems to read.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 
-from dma_setup.facts.look import WARN, Found
+from dma_setup.facts.look import FAIL, WARN, Found
 from dma_setup.place import Place
+from dma_setup.system import System
+from dma_setup.verbs import mailer
 
 KNOWN = (
     "exim4",
@@ -24,24 +28,41 @@ KNOWN = (
 )
 
 
-def probe(place: Place) -> Found:
+def probe(place: Place, system: System) -> Found:
     found = Found()
     found.values["mailer"] = ""
     if not place.is_live:
         return found
     path = shutil.which("sendmail", path=f"/usr/sbin:/usr/lib:/sbin:{os.environ.get('PATH', '')}")
-    own = set(place.links.values())
-    if path is not None and path not in own:
+    if path is not None and os.path.realpath(path) != os.path.realpath(place.launcher):
         name = mailer_name(path)
         found.values["mailer"] = name
         if place.is_user:
             found.say(WARN, f"{name} stays this machine's mailer; your own programs use this one once ~/.local/bin comes first")
         else:
-            found.say(WARN, f"{name} is the current mailer")
+            _say_of_the_machine(name, system, found)
     waiting = mailbox_messages(f"/var/mail/{place.login}")
     if waiting:
         found.say(WARN, f"/var/mail/{place.login} holds {waiting} message{'s' if waiting != 1 else ''}; they stay there")
     return found
+
+
+def _say_of_the_machine(name: str, system: System, found: Found) -> None:
+    known = mailer.KNOWN.get(name.removesuffix("4"))
+    if known is None:
+        found.say(WARN, f"{name} is the current mailer. It is replaced, not removed")
+        return
+    listed = system.run(list(known.lists), seconds=6)
+    waiting = known.queued(listed.output)
+    if listed.status != 0:
+        found.say(WARN, f"{name} is the current mailer; whether its queue is empty could not be found out")
+    elif not waiting:
+        found.say(WARN, f"{name} is the current mailer; its queue is empty. It will be stopped, not removed")
+    else:
+        found.values["mailer_waiting"] = waiting
+        found.values["mailer_flush"] = known.flush
+        messages = f"{waiting} message{'s' if waiting != 1 else ''}"
+        found.say(FAIL, f"{name} is the current mailer, and {messages} wait{'s' if waiting == 1 else ''} in its queue")
 
 
 def mailer_name(path: str) -> str:

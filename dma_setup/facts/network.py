@@ -14,14 +14,21 @@ from dma_setup.facts.look import FAIL, OK, WARN, Found
 from dma_setup.relay import IMPLICIT, Relay
 
 SECONDS = 6.0
+UNRESOLVED = "unresolved"  # for `_try`: no address is known
 
 
 def probe(relays: list[Relay]) -> Found:
-    """`relays`: one relay with each of its ports. Values: `open_ports`, in the order of `relays`."""
+    """`relays`: one relay with each of its ports. Values: `open_ports`, in the order of `relays`; `unresolved`: whether its
+    name could not be found.
+    """
     found = Found()
     with ThreadPoolExecutor(max_workers=len(relays) or 1) as pool:
         answers = list(pool.map(_try, relays))
-    found.values["open_ports"] = [relay.port for relay, answer in zip(relays, answers, strict=True) if answer[0] != FAIL]
+    found.values["open_ports"] = [relay.port for relay, answer in zip(relays, answers, strict=True) if answer[0] in (OK, WARN)]
+    found.values["unresolved"] = any(mark == UNRESOLVED for mark, _ in answers)
+    if found.values["unresolved"]:
+        found.say(FAIL, answers[0][1])
+        return found
     first_bad = ""
     for relay, (mark, text) in zip(relays, answers, strict=True):
         if mark == FAIL:
@@ -42,7 +49,7 @@ def _try(relay: Relay) -> tuple[str, str]:
     try:
         connection = socket.create_connection((relay.host, int(relay.port)), SECONDS)
     except socket.gaierror as error:
-        return FAIL, f"{relay.host} cannot be found: {error.strerror}"
+        return UNRESOLVED, f"{relay.host} cannot be found: {error.strerror}"
     except OSError as error:
         return FAIL, f"{name} does not answer: {error.strerror or error}"
     with connection:

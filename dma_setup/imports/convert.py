@@ -10,7 +10,7 @@ from dma_runtime.secret import Secret
 from dma_setup import recipe as recipes
 from dma_setup import view as views
 from dma_setup.imports import cdma, esmtp, exim, msmtp, nullmailer, postfix, ssmtp
-from dma_setup.imports.found import Account, Files, Imported, ImportProblem
+from dma_setup.imports.found import Account, Files, Imported, ImportProblem, content
 from dma_setup.question import Question, Refused
 from dma_setup.recipe import Recipe
 from dma_setup.secret import TYPED, SecretAnswer
@@ -27,8 +27,16 @@ READERS = {
     "exim": exim,
     "dma": cdma,
 }
+# Where they usually lie.
+USUAL = (
+    *("~/.msmtprc", "~/.config/msmtp/config", "/etc/msmtprc", "/etc/ssmtp/ssmtp.conf", "/etc/nullmailer/remotes"),
+    *("~/.esmtprc", "/etc/esmtprc", "/etc/postfix/main.cf", "/etc/exim4/update-exim4.conf.conf", "/etc/dma/dma.conf"),
+)
 # Files that only go with another one.
-BESIDE = ("revaliases", "sasl_passwd", "generic", "passwd.client", "auth.conf", "me", "adminaddr", "allmailfrom", "defaultdomain")
+BESIDE = (
+    *("revaliases", "sasl_passwd", "generic", "passwd.client", "auth.conf", "email-addresses"),
+    *("me", "adminaddr", "allmailfrom", "defaultdomain", "defaulthost"),
+)
 
 
 def read(paths: list[str], program: str = "") -> Imported:
@@ -43,6 +51,8 @@ def read(paths: list[str], program: str = "") -> Imported:
 
 
 def _whose(files: Files) -> str:
+    if "config" in files.paths and os.path.basename(os.path.dirname(os.path.abspath(files.paths["config"]))) == "msmtp":
+        return "msmtp"
     found = [name for name, reader in READERS.items() if any(known in files.paths for known in reader.NAMES)]
     if len(found) == 1:
         return found[0]
@@ -69,13 +79,25 @@ def answers(found: Imported) -> tuple[Recipe, dict[str, Any]]:
         values["password"] = main.secret
     elif main.command:
         values["password"] = {"command": main.command}
-    if found.null_client and "MAILNAME" in keys:
-        values["domain"] = keys.pop("MAILNAME")
+    if found.null_client and (domain := _domain(keys)):
+        del keys["MAILNAME"]
+        values["domain"] = domain
         return recipes.with_settings(recipes.read("satellite"), keys), values
     if found.null_client:
         keys["NULLCLIENT"] = True
     values |= {"tls": main.usual_tls(), "fingerprint": main.fingerprint}
     return recipes.with_settings(recipes.read("smarthost"), keys), values
+
+
+def _domain(keys: dict[str, Any]) -> str:
+    """The domain that MAILNAME is, or that stands in the file it names; "" when there is none."""
+    named = str(keys.get("MAILNAME", ""))
+    if named.startswith("/"):
+        try:
+            named = content(named).split("\n", 1)[0].strip()
+        except ImportProblem:
+            return ""
+    return named
 
 
 def _address(kind: str, text: str, found: Imported) -> str:

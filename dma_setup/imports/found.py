@@ -13,6 +13,8 @@ from dma_runtime.secret import Secret
 from dma_setup.errors import UsageProblem
 from dma_setup.relay import IMPLICIT, OPPORTUNISTIC, STARTTLS
 
+MAILNAME = "/etc/mailname"  # where Debian's mail programs have the machine's name for mail; MAILNAME may name the file
+
 
 class ImportProblem(UsageProblem):
     """A file cannot be read, or is not what it was taken for."""
@@ -38,8 +40,7 @@ class Account:
 
     @property
     def where(self) -> str:
-        shown = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{shown}:{self.port}" if self.port else shown
+        return written(self.host, self.port)
 
     def usual_tls(self) -> str:
         """`tls` as the recipe names it, made safe for a login: what is not encrypted is never used with one."""
@@ -95,6 +96,12 @@ def settings(text: str) -> list[tuple[int, str]]:
     """(line number, line) of the lines that say something, `#` comments at their start left out."""
     lines = ((number, line.strip()) for number, line in enumerate(text.splitlines(), 1))
     return [(number, line) for number, line in lines if line and not line.startswith("#")]
+
+
+def written(host: str, port: str) -> str:
+    """`host`, `host:port` or `[address]:port`, as dma.conf writes them."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"{shown}:{port}" if port else shown
 
 
 def host_port(text: str, between: str = ":") -> tuple[str, str]:

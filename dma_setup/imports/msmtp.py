@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import netrc
+import os
+import re
 import shlex
 import shutil
 
 from dma_runtime.secret import Secret
 from dma_setup.imports.found import Account, Files, Imported, ImportProblem, content, settings
 from dma_setup.relay import IMPLICIT, STARTTLS
+from dma_setup.system import System
 
 NAMES = ("msmtprc", ".msmtprc")
 _HANDLED = ("host", "port", "from", "auth", "user", "password", "passwordeval", "tls", "tls_starttls", "tls_fingerprint")
@@ -76,7 +80,10 @@ def _account(keys: Keys, found: Imported) -> Account | None:
         tls = STARTTLS if keys.get("tls_starttls", "on") == "on" else IMPLICIT
     port = keys.get("port") or {IMPLICIT: "465", STARTTLS: "587" if keys.get("auth", "off") != "off" else "25"}.get(tls, "25")
     made = Account(keys["host"], port, tls, sender=keys.get("from", ""))
-    if "%" in made.sender:
+    if whole := re.fullmatch(r"%U@([^%@]+)", made.sender):
+        found.settings.setdefault("MASQUERADE", whole[1])  # the login stays, the domain is that one
+        made.sender = ""
+    elif "%" in made.sender:
         found.note(f"from {made.sender}: dma makes such senders itself, of login and MAILNAME")
         made.sender = ""
     if keys.get("auth", "off") != "off":
@@ -85,6 +92,10 @@ def _account(keys: Keys, found: Imported) -> Account | None:
             made.secret = Secret(keys["password"])
         elif keys.get("passwordeval"):
             made.command = _command(keys["passwordeval"], found)
+        elif made.login:
+            made.secret = elsewhere(made.host, made.login)
+            if made.secret is None:
+                found.note(f"the password of {made.login} at {made.host} is neither in the keyring nor in ~/.netrc: give it anew")
         if tls == "none":
             found.note(f"{made.host} was used with a password but without TLS; dma uses STARTTLS, or sends nothing")
     fingerprint = keys.get("tls_fingerprint", "").replace(":", "")
@@ -97,12 +108,27 @@ def _account(keys: Keys, found: Imported) -> Account | None:
     return made
 
 
+def elsewhere(host: str, login: str) -> Secret | None:
+    """A password that is not in the file, where msmtp looks then: the Secret Service and ~/.netrc (manual, "Authentication")."""
+    tool = shutil.which("secret-tool")
+    if tool is not None:
+        said = System().run([tool, "lookup", "host", host, "service", "smtp", "user", login], seconds=5)
+        if said.status == 0 and said.output.strip():
+            return Secret(said.output.split("\n", 1)[0])
+    try:
+        entry = netrc.netrc(os.path.expanduser("~/.netrc")).authenticators(host)
+    except (OSError, netrc.NetrcParseError):
+        return None
+    return Secret(entry[2]) if entry is not None and entry[0] == login and entry[2] else None
+
+
 def _command(words: str, found: Imported) -> str:
     """passwordeval is a shell line; ours are words, the first an absolute path."""
     try:
         split = shlex.split(words)
     except ValueError:
         split = []
+    split = [os.path.expanduser(word) if word.startswith("~/") else word for word in split]  # the shell did that
     program = shutil.which(split[0]) if split else None
     if program is None or any(c in words for c in "|;&<>`$(*"):
         found.note(f"passwordeval needs a shell or a program that is not here; give the password anew: {words}")
@@ -116,5 +142,7 @@ def _leftovers(keys: Keys, found: Imported) -> None:
             continue
         if key == "aliases":
             found.note(f"aliases {value}: copy its lines to dma's aliases; a `default:` line is not understood")
+        elif key == "set_from_header" and value == "on":
+            found.note("set_from_header on: REWRITEFROM in dma.conf does that")
         elif not (key == "set_from_header" and value in ("auto", "off")):
             found.note(f"{key} {value}: is not carried over".replace(" :", ":"))

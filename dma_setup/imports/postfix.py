@@ -9,12 +9,27 @@ import os
 import re
 
 from dma_runtime.secret import Secret
-from dma_setup.imports.found import Account, Files, Imported, content, host_port, settings
+from dma_setup.imports.found import Account, Files, Imported, content, host_port, settings, written
 from dma_setup.relay import IMPLICIT, OPPORTUNISTIC, STARTTLS
 
 NAMES = ("main.cf",)
 _TLS = {"none": "none", "may": OPPORTUNISTIC, "": OPPORTUNISTIC}
-_NOT_OURS = re.compile(r"^(virtual_|transport_maps|content_filter|smtpd_milters|mailbox_command|header_checks|relay_domains)")
+# Read above, or answered by what dma does anyway.
+_HANDLED = (
+    *("relayhost", "myorigin", "mydomain", "myhostname", "mydestination", "inet_interfaces", "inet_protocols", "mynetworks"),
+    *("smtp_sasl_auth_enable", "smtp_sasl_password_maps", "smtp_sasl_security_options", "smtp_sasl_tls_security_options"),
+    *("smtp_tls_security_level", "smtp_tls_wrappermode", "smtp_tls_fingerprint_cert_match", "smtp_tls_fingerprint_digest"),
+    *("smtp_use_tls", "smtp_enforce_tls", "smtp_tls_CAfile", "smtp_tls_CApath", "smtp_tls_session_cache_database"),
+    *("smtp_generic_maps", "sender_dependent_relayhost_maps", "smtp_sender_dependent_authentication", "smtp_fallback_relay"),
+    *("fallback_relay", "message_size_limit", "maximal_queue_lifetime", "delay_warning_time", "bounce_queue_lifetime"),
+    *("smtp_destination_concurrency_limit", "default_destination_concurrency_limit", "alias_maps", "alias_database"),
+)
+# What receives mail from the network, where things lie, who is told: nothing of it is a null client's or a relay client's.
+_WITHOUT_EFFECT = re.compile(
+    r"^(smtpd_|postscreen_|lmtp_|milter_|biff$|append_|compatibility_level$|mail_owner$|setgid_group$|debug|mailbox_size_limit$"
+    r"|unknown_|local_recipient_maps$|mynetworks_style$|smtp_tls_(loglevel|note_starttls_offer|session_cache_timeout)"
+    r"|.*_(directory|path)$|smtputf8_|mail_name$|delay_notice_recipient$|notify_classes$|recipient_delimiter$)"
+)
 
 Keys = dict[str, str]
 
@@ -34,20 +49,43 @@ def read(files: Files) -> Imported:
         account = _account(hub, keys, passwords, sender, found)
         account.pattern = sender
         found.accounts.append(account)
-    origin = _value(keys, "myorigin")
-    if origin.startswith("/"):
-        origin = ""  # /etc/mailname: dma reads that itself
-    if origin or _value(keys, "mydomain"):
-        found.settings["MAILNAME"] = origin or _value(keys, "mydomain")
-    if _value(keys, "message_size_limit").strip("0").isdigit():
-        found.settings["MAXSIZE"] = _value(keys, "message_size_limit")
+    origin = _value(keys, "myorigin") or _value(keys, "mydomain")
+    if origin:
+        found.settings["MAILNAME"] = origin  # a path, such as /etc/mailname, is one there too
+    _queue(keys, found)
+    _spare(keys, found)
     _generic(_table(files, _value(keys, "smtp_generic_maps"), found), found)
     if _value(keys, "inet_interfaces") not in ("loopback-only", "localhost", "127.0.0.1"):
         found.note("inet_interfaces: Postfix takes mail from the network; dma does not")
-    for key, value in keys.items():
-        if _NOT_OURS.match(key) and value:
+    for key in keys:
+        value = _value(keys, key)
+        if value and key not in _HANDLED and not _WITHOUT_EFFECT.match(key):
             found.note(f"{key} = {value}: is not carried over")
     return found
+
+
+def _queue(keys: Keys, found: Imported) -> None:
+    """Times, sizes, numbers of connections, in Postfix's units: s m h d w, and bytes."""
+    size = _value(keys, "message_size_limit")
+    if size.isdecimal() and int(size):
+        found.settings["MAXSIZE"] = size
+    elif size:
+        found.note(f"message_size_limit = {size}: dma takes up to 100 MB; MAXSIZE in dma.conf says otherwise")
+    for name, key in (("maximal_queue_lifetime", "EXPIRE"), ("delay_warning_time", "DELAYWARNING")):
+        value = _value(keys, name)
+        number = value.rstrip("smhdw")
+        if number.isdecimal() and int(number):
+            unit = value[len(number) :] or ("d" if name == "maximal_queue_lifetime" else "h")
+            found.settings[key] = f"{int(number) * 7}d" if unit == "w" else f"{number}{unit}"
+    limit = _value(keys, "smtp_destination_concurrency_limit") or _value(keys, "default_destination_concurrency_limit")
+    if limit.isdecimal() and int(limit):
+        found.settings["MAXCONNECTIONS"] = limit
+
+
+def _spare(keys: Keys, found: Imported) -> None:
+    spare = (_value(keys, "smtp_fallback_relay") or _value(keys, "fallback_relay")).replace(",", " ").split()
+    if spare:
+        found.settings["FALLBACK"] = " ".join(written(*host_port(one)) for one in spare)
 
 
 def _keys(text: str) -> Keys:
@@ -97,6 +135,8 @@ def _account(named: str, keys: Keys, passwords: dict[str, str], sender: str, fou
     host, port = host_port(named)
     made = Account(host, port or "25")
     level = _value(keys, "smtp_tls_security_level")
+    if not level and _on(keys, "smtp_enforce_tls"):
+        level = "encrypt"
     made.tls = IMPLICIT if _on(keys, "smtp_tls_wrappermode") else _TLS.get(level, STARTTLS)
     if level == "fingerprint":
         print_ = _value(keys, "smtp_tls_fingerprint_cert_match").replace(":", "").lower()

@@ -31,6 +31,8 @@ def read(files: Files) -> Imported:
     found.root_mail = keys.get("root", "").partition(",")[0].strip()
     if found.root_mail == "postmaster":
         found.root_mail = ""  # the sample's value: who that is, only the relay knows
+    if found.root_mail:
+        found.note("root= had the mail of every system account (uid below 1000); here it is root's, others have their own alias")
     if keys.get("rewritedomain"):
         found.settings["MASQUERADE"] = keys["rewritedomain"]
     if keys.get("hostname"):

@@ -73,6 +73,7 @@ def _alternative(path: str, name: str, view: View) -> list[Change] | None:
             subject=path,
             says=f"the chosen alternative, instead of {said.get('Value', 'nothing')}",
             is_new=False,
+            foreign=True,
         )
     ]
 
@@ -99,5 +100,6 @@ def _divert(path: str, view: View) -> CommandChange:
         undo=((*tool, "--remove", path),),
         subject=path + ASIDE,
         says=f"where {_owner(path, view)} keeps its {os.path.basename(path)} meanwhile (dpkg-divert)",
+        foreign=True,
         vacates=path,
     )

@@ -64,6 +64,7 @@ def plan(_step: dict[str, object], view: View) -> list[Change]:
                 subject=name,
                 says="stopped, and not started at boot; it stays installed",
                 is_new=False,
+                foreign=True,
             )
         )
     return made

@@ -14,6 +14,7 @@ sys.path.insert(0, str(ROOT))
 
 from dma_runtime import config  # noqa: E402 the checkout comes first
 from dma_runtime.cmd import daemon, options, queue  # noqa: E402
+from dma_setup import cli  # noqa: E402
 
 DATE = "November 22, 2026"
 
@@ -443,7 +444,117 @@ of such a message tries those recipients again of whom the sender could not be t
     return page + ".Sh SEE ALSO\n.Xr mailq 1 ,\n.Xr dma 8 ,\n.Xr dmad 8\n"
 
 
-PAGES = {"dma.8": dma_8, "dma.conf.5": dma_conf_5, "dmad.8": dmad_8, "dma-queue.8": dma_queue_8}
+# Options that a recipe's command has, in the order of the page; the sentences are those of `--help`.
+EVERYWHERE = ("--json", "--yes", "--user", "--system", "--root")
+COMMON = ("--answers", "--set", "--check", "--diff", "--no-verify", "--no-test", *EVERYWHERE)
+
+
+def dma_setup_8():
+    parser = cli.parser("gmail")
+    choices = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction)).choices
+    recipe, own = choices["gmail"], [name for name in choices if name in cli.VERBS]
+    page = head("dma-setup", 8, "set mail up, prove it, and take it back")
+    page += ".Sh SYNOPSIS\n.Nm\n.Nm\n.Ar recipe\n.Op Ar options\n.Nm\n.Ar command\n.Op Ar options\n.Sh DESCRIPTION\n"
+    page += """Asks what it cannot know, signs in with the relay before anything is written, shows the plan, applies it, and
+proves it with a real message.
+Without an argument it offers the recipes;
+.Cm list
+shows them.
+Run again with the same answers it changes nothing.
+.Pp
+Without root, or with
+.Fl -user ,
+mail is set up for one person; root sets up the machine.
+.Sh OPTIONS OF A RECIPE
+"""
+    actions = {string: action for action in recipe._actions for string in action.option_strings}
+    page += listing(
+        [
+            (f"Fl {name.removeprefix('-')}" + (f" Ar {actions[name].metavar}" if actions[name].metavar else ""),
+             f"{actions[name].help}"[0].upper() + f"{actions[name].help}"[1:].rstrip(".") + ".")
+            for name in COMMON
+        ]
+    )  # fmt: skip
+    page += ".Sh COMMANDS\n" + listing([_command(name, choices[name], parser) for name in own])
+    page += """.Sh ANSWERS
+.Cm show Ar recipe
+prints an answers file to fill in, in YAML; TOML and JSON do as well.
+Everything that is missing or wrong is said at once.
+A secret is a reference, never a value on the command line:
+""" + listing(
+        [
+            ("Li {env: NAME}", "An environment variable; sudo passes none on by default."),
+            ("Li {file: PATH}", "The first line of a file that only its owner can read."),
+            ("Li {command: WORDS}", "The first line that a program prints; root runs none out of a file that others can change."),
+            ("Li {credential: NAME}", "A file below CREDENTIALS_DIRECTORY."),
+            ("Li {stdin: true}", "The first line of standard input."),
+            ("Li {keyring: true}", "The password that is stored already."),
+        ]
+    )
+    page += """An ansible-vault value is opened with Ansible's own library where that is installed.
+The answers of the last run, without the secret, are kept beside dma.conf as
+.Pa answers.RECIPE.yml .
+.Sh ENVIRONMENT
+""" + listing(
+        [
+            ("Ev NO_COLOR", "No colours."),
+            ("Ev ACCESSIBLE", "Set to 1: plain questions, numbered choices and words for marks, for screen readers."),
+        ]
+    )
+    page += ".Sh FILES\n" + listing(
+        [
+            ("Pa /etc/dma , ~/.config/dma", "The settings, and recipes of one's own below recipes/."),
+            ("Pa /var/lib/dma-setup , ~/.local/state/dma-setup", "The journals that undo reads, kept for 30 days."),
+        ]
+    )
+    page += ".Sh EXIT STATUS\n" + listing(
+        [
+            ("0", "Done, or nothing to do; of doctor: mail flows as far as can be seen."),
+            ("1", "Failed, and what was undone is said; of doctor: somebody has to do something."),
+            ("2", "The command line or the answers cannot be used; nothing was touched."),
+            ("3", "With --check: something would change."),
+            ("130", "Stopped by Ctrl-C; nothing was changed, or it is said what was."),
+        ]
+    )
+    page += """.Sh EXAMPLES
+.Bd -literal -offset indent
+dma-setup gmail
+dma-setup show smarthost > answers.yml
+dma-setup smarthost --answers answers.yml --check --diff
+dma-setup doctor --json
+dma-setup undo --check
+.Ed
+"""
+    return page + ".Sh SEE ALSO\n.Xr dma.conf 5 ,\n.Xr dma 8 ,\n.Xr dma-queue 8 ,\n.Xr dmad 8\n"
+
+
+def _command(name, sub, parser):
+    """(what is typed, what it does) of one command; what every command has is left out."""
+    group = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    says = [next(choice.help for choice in group._choices_actions if choice.dest == name).capitalize().rstrip(".") + "."]
+    words = [f"Cm {name}"]
+    shown = COMMON if "--set" in sub._option_string_actions else EVERYWHERE
+    for item in sub._actions:
+        if isinstance(item, argparse._SubParsersAction):
+            words.append("Ar " + " | ".join(f"Cm {verb}" for verb in item.choices).removeprefix("Cm ").replace("Ar Cm", "Cm"))
+            says += [f"{choice.dest}: {choice.help}." for choice in item._choices_actions]
+        elif not item.option_strings:
+            argument = f"Ar {item.metavar or item.dest}"
+            words.append(f"Oo {argument} Oc" if item.nargs == "?" else argument + (" ..." if item.nargs == "+" else ""))
+        elif item.option_strings[-1] not in (*shown, "--help") and item.help:
+            value = f" Ar {item.metavar}" if item.metavar else ""
+            words.append(f"Oo Fl {item.option_strings[-1].removeprefix('-')}{value} Oc")
+            says.append(f"With {item.option_strings[-1]}: {item.help}.")
+    return " ".join(words).replace("Ar set |", "Cm set |"), " ".join(says)
+
+
+PAGES = {
+    "dma.8": dma_8,
+    "dma.conf.5": dma_conf_5,
+    "dmad.8": dmad_8,
+    "dma-queue.8": dma_queue_8,
+    "dma-setup.8": dma_setup_8,
+}
 
 
 def main():

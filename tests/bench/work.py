@@ -6,7 +6,7 @@ import statistics
 import threading
 import time
 
-from tests.bench import place
+from tests.bench import place, setup
 from tests.bench.debian import Dma, Nullmailer, Postfix, PostfixReuse
 from tests.bench.ours import Ours
 from tests.bench.raw import Raw
@@ -302,6 +302,14 @@ def growth(run, counts=(100, 1000, 10000)):
     pathlib.Path(ours.spool).mkdir(exist_ok=True)
 
 
+# ---------------------------------------------------------------- setup
+
+
+def provisioning(run):
+    """dma-setup itself, and what people type."""
+    return setup.measure(run, Row, middle)
+
+
 SECTIONS = {
     "submit": submit,
     "drain": drain,
@@ -310,4 +318,5 @@ SECTIONS = {
     "listing": listing,
     "memory": memory,
     "growth": growth,
+    "setup": provisioning,
 }

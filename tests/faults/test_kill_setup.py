@@ -83,6 +83,21 @@ def test_killed_now_and_then(tmp_path):
     assert changed.count(True) >= len(changed) - 1
 
 
+@pytest.mark.parametrize("name", ["TERM", "HUP", "INT"])
+def test_a_signal_takes_everything_back_at_once(tmp_path, name):
+    """As Ctrl-C: what was made is taken back by the run itself, and it says so. 130."""
+    calls = points(tmp_path / "dry")
+    names = {call.name: [one for one in calls if one.name == call.name] for call in calls}
+    for number, call in enumerate(names[which][len(names[which]) // 2] for which in ("write", "rename", "symlink")):
+        home = used(tmp_path / str(number))
+        before = tree(home.path)
+        ran = run(home, inject=[f"{call.name}:signal={name}:when={call.nth}"])
+        assert ran.returncode == 130, (call, ran.returncode, ran.stderr)
+        assert b"interrupted; " in ran.stderr, ran.stderr
+        assert tree(home.path) == before, f"{name} at {call}"
+        assert home.run("undo", "--user").stdout.startswith("Nothing to undo")
+
+
 @pytest.mark.campaign
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("chunk", range(4))

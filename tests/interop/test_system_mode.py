@@ -1,10 +1,12 @@
 """`dma-setup --system` on a whole machine: Debian 12 with systemd, from nothing to mail and back."""
 
+import json
 import re
 import shutil
 import subprocess
 import time
 
+import golden_screen
 import pytest
 from booted_machine import BootedMachine
 from mail_server import MailServer
@@ -76,6 +78,8 @@ def test_a_machine_from_nothing_to_mail_and_back(machine, server):
     mail_stays_here(machine)
     nothing_is_lost_by_kill_9(machine, server)
     a_reboot_continues_the_queue(machine, server)
+    doctor_finds_it_well(machine)
+    what_waits_keeps_what_sends_it(machine, server)
 
     undone = machine.run("dma-setup", "undo", check=False)
     assert undone.returncode == 0, undone.stdout + undone.stderr
@@ -156,6 +160,40 @@ def a_reboot_continues_the_queue(machine, server):
     wait_for(server, ["before the reboot"])
 
 
+def doctor_finds_it_well(machine):
+    document = json.loads(machine.run("dma-setup", "doctor", "--json").stdout)
+    found = {one["check"]: one for one in document["findings"]}
+    assert {name for name, one in found.items() if one["severity"] == "fail"} == set()
+    well = ("configuration", "permissions", "program", "mailer", "units", "password", "sign-in", "secret-store", "queue", "root")
+    for name in well:
+        assert found[name]["severity"] == "ok", found[name]
+    assert found["secret-store"]["text"].startswith("the password is encrypted for this machine")
+    machine.run("systemctl", "stop", "dma-secret.socket")
+    broken = machine.run("dma-setup", "doctor", "--offline", check=False)
+    assert broken.returncode == 1
+    assert "-> sudo systemctl enable --now dma-secret.socket" in broken.stdout
+    assert "the password of alice cannot be read" in broken.stdout
+    machine.run("systemctl", "enable", "--now", "dma-secret.socket")
+    machine.run("dma-setup", "doctor", "--offline")
+    assert "set up as a whole" in machine.run("dma-setup", "doctor", user="alice", check=False).stderr
+
+
+def what_waits_keeps_what_sends_it(machine, server):
+    """Undo with mail in the queue: programs get their old sendmail back, the daemon stays and drains; a second undo ends it."""
+    server.pause()
+    machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("waits"), user="alice")
+    undone = machine.run("dma-setup", "undo", check=False)
+    assert undone.returncode == 1
+    assert "Messages still waiting in the queue: 1." in undone.stdout
+    assert not (machine.tree / "usr/sbin/sendmail").is_symlink()
+    assert machine.run("systemctl", "is-active", "dma.service").stdout == "active\n"
+    server.resume()
+    machine.run("/usr/local/lib/dma/dma", "-q")
+    wait_for(server, ["waits"])
+    listing = ("/usr/local/lib/dma/dma-queue", "list", "--json")
+    wait_until(machine, lambda: json.loads(machine.run(*listing).stdout) == [])
+
+
 def test_the_password_is_changed_at_the_relay(machine, server):
     """Refused, held, told; entered anew with one command, and the mail leaves."""
     set_up(machine, server)
@@ -171,9 +209,24 @@ def test_the_password_is_changed_at_the_relay(machine, server):
     machine.run("dma-setup", "secret", "set", given="another one\n")
     wait_for(server, ["held"])
     machine.run("dma-setup", "secret", "check")
+    what_only_root_can_read_is_no_password(machine, server)
     proof = machine.run("dma-setup", "test", "bob@example.org").stdout
     assert re.search(r"accepted as [0-9a-z]{18}\n", proof), proof
     assert "took it after" in proof
+
+
+def what_only_root_can_read_is_no_password(machine, server):
+    """The daemon is dma: a reference to a file of root's is noticed before the old password goes."""
+    machine.write("/root/pw", "another one\n", 0o600)
+    answers = relay(server, password="{file: /root/pw}", keyring="reference")
+    machine.write("/root/reference.yml", answers, 0o600)
+    before = machine.snapshot()
+    done = machine.run("dma-setup", "smarthost", "--answers", "/root/reference.yml", "--yes", check=False)
+    assert done.returncode == 1, done.stdout
+    assert "(read as dma)" in done.stderr
+    assert "were taken back" in done.stderr
+    assert difference(before, machine.snapshot()) == {}
+    machine.run("dma-setup", "secret", "check")
 
 
 def other_mailer(machine, folder):
@@ -182,6 +235,7 @@ def other_mailer(machine, folder):
     files = {
         "DEBIAN/control": "Package: postfix\nVersion: 1\nArchitecture: all\nMaintainer: n <n@example.org>\nDescription: mailer\n",
         "usr/sbin/sendmail": "#!/bin/sh\necho postfix\n",
+        "etc/postfix/main.cf": "",
         "usr/sbin/postqueue": "#!/bin/sh\ncat /var/spool/postfix-queue 2>/dev/null\nexit 0\n",
         "usr/bin/newaliases": "#!/bin/sh\n",
         "lib/systemd/system/postfix.service": "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n",
@@ -207,10 +261,21 @@ def test_another_mailer_is_stopped_and_comes_back(machine, server, tmp_path):
     command = ("dma-setup", "smarthost", "--answers", "/root/answers.yml", "--yes")
     stopped = machine.run(*command, check=False, DMA_PW=PASSWORD)
     assert (stopped.returncode, "postfix still holds 1 message; nothing was changed" in stopped.stderr) == (1, True)
+    guided = ("dma-setup", "smarthost", "--set", f"fingerprint={server.fingerprint}")
+    stopped = machine.terminal(*guided).wait("nothing was changed").wait("Let it send them first: postqueue -f")
+    assert stopped.end() == 1
+    golden_screen.same("wizard-mailer-waits", golden_screen.settle(stopped.text))
     assert machine.run("systemctl", "is-active", "postfix.service").stdout == "active\n"
     (machine.tree / "var/spool/postfix-queue").unlink()
 
-    set_up(machine, server)
+    terminal = machine.terminal(*guided)
+    terminal.wait("Relay").type(f"localhost:{server.port}").wait("Login").type("alice").wait("Password").type(PASSWORD)
+    terminal.wait("sent from").type("alice@example.org").wait("root's mail?").type("")
+    terminal.wait("Apply?").type("y").wait("elsewhere)", 90)
+    assert terminal.end() == 0
+    screen = golden_screen.settle(terminal.text, port=server.port)
+    golden_screen.same("wizard-system", re.sub(r"python-[0-9.]+-[0-9a-f]{12}", "python-VERSION", screen))
+    assert PASSWORD not in terminal.raw
     assert machine.run("systemctl", "is-active", "postfix.service", check=False).stdout == "inactive\n"
     assert machine.run("systemctl", "is-enabled", "postfix.service", check=False).stdout == "disabled\n"
     assert machine.run("/usr/sbin/sendmail.dma-setup").stdout == "postfix\n"

@@ -392,5 +392,18 @@ def test_what_stays_of_an_existing_configuration(home, machine):
     assert os.stat(home / ".config/dma/dma.conf").st_mode & 0o777 == 0o600
 
 
+def test_a_label_on_a_file_stays(home, machine):
+    """SELinux gives a new file the type of its directory; the one that is replaced may have had another."""
+    conf = home / ".config/dma/dma.conf"
+    try:
+        os.setxattr(conf, "user.label", b"x")
+    except OSError:
+        pytest.skip("needs a file system with extended attributes")
+    run("gmail", GMAIL, home, machine)
+    assert os.getxattr(conf, "user.label") == b"x"
+    undo.run(home_place(home), machine)
+    assert os.getxattr(conf, "user.label") == b"x"
+
+
 def test_facts_of_the_tests_are_those_of_a_bare_machine():
     assert not any(FACTS[name] for name in ("systemd_user", "crontab", "linger", "keyring"))

@@ -8,16 +8,16 @@ import time
 import golden_screen
 import pytest
 from mail_server import MailServer
+from patients import only, patient
 from provisioning import Machine, cut_off, home_place
 from secret_service import end_all
 from setup_home import PASSWORD, Home, relay
 
 from dma_runtime.policy.telling import Notice
 from dma_runtime.system import notice
-from dma_setup import doctor, present
-from dma_setup.checkup import configuration, files, journals, machine, queue, sender, signin
-from dma_setup.checkup.finding import FAIL, OK, WARN, Patient
-from dma_setup.system import Ran
+from dma_setup import doctor
+from dma_setup.checkup import configuration, files, journals, machine, queue, signin
+from dma_setup.checkup.finding import FAIL, OK, WARN
 
 
 @pytest.fixture(scope="module")
@@ -99,54 +99,6 @@ def test_offline_asks_nobody(home, server):
 
 
 # ---------------------------------------------------------------- one by one
-
-
-class Words(Machine):
-    """A machine on which commands print what the test says."""
-
-    def __init__(self, said):
-        super().__init__()
-        self.said = said
-
-    def run(self, words, given="", seconds=20, environment=None):
-        for start, text in self.said.items():
-            if " ".join(words).startswith(start):
-                return Ran(0, text, "")
-        return Ran(1, "", "")
-
-
-def patient(
-    tmp_path,
-    conf="SMARTHOST relay.example.org\nPORT 587\nSECURETRANSFER\nSTARTTLS\n",
-    *,
-    auth="",
-    said=(),
-    online=False,
-    now=None,
-    system=False,
-):
-    home = tmp_path / "home"
-    place = home_place(home)
-    if system:
-        from dma_setup import place as places
-
-        place = places.for_system(str(home))
-    config = pathlib.Path(place.at(place.config))
-    config.mkdir(parents=True)
-    spool = home / "spool"
-    spool.mkdir(mode=0o700)
-    (config / "dma.conf").write_text(f"SPOOLDIR {spool if not system else '/spool'}\n{conf}")
-    (config / "dma.conf").chmod(0o600)
-    (config / "auth.conf").write_text(auth)
-    (config / "auth.conf").chmod(0o600)
-    words = Words(dict(said))
-    return Patient(place, words, present.read(place, words), online, time.time() if now is None else now)
-
-
-def only(findings):
-    found = list(findings)
-    assert len(found) == 1, found
-    return found[0]
 
 
 def test_a_password_in_auth_conf_itself(tmp_path):
@@ -298,60 +250,6 @@ def test_apply_says_which_old_file_holds_a_password(tmp_path):
     applied = apply.journaled(plan("smarthost", SMARTHOST, place, one), place, "smarthost", one)
     assert applied.old_secrets
     assert past.past(place, one)[0].secret_files() == applied.old_secrets
-
-
-# ---------------------------------------------------------------- the sender's domain
-
-
-ZONE = {
-    "good.example": ["v=spf1 include:spf.relay.example ~all"],
-    "far.example": ["v=spf1 include:hop.example -all"],
-    "hop.example": ["v=spf1 redirect=_spf.relay.example"],
-    "_spf.relay.example": ["v=spf1 ip4:192.0.2.0/24"],
-    "other.example": ["v=spf1 include:spf.else.example -all", "unrelated"],
-    "twice.example": ["v=spf1 a -all", "v=spf1 mx -all"],
-    "loop.example": ["v=spf1 include:loop.example -all"],
-    "_dmarc.other.example": ["v=DMARC1; p=reject; rua=mailto:x@other.example"],
-}
-
-
-@pytest.mark.parametrize(
-    ("domain", "severity", "says"),
-    [
-        ("good.example", OK, "names the relay"),
-        ("far.example", OK, "names the relay"),
-        ("other.example", WARN, "does not seem to name smtp.relay.example"),
-        ("twice.example", WARN, "2 SPF records, so none counts"),
-        ("loop.example", WARN, "does not seem to name"),
-        ("none.example", WARN, "has no SPF record"),
-    ],
-)
-def test_spf_of_the_sender(tmp_path, monkeypatch, domain, severity, says):
-    monkeypatch.setattr(sender, "texts", lambda name: ZONE.get(name, []))
-    conf = f"SMARTHOST smtp.relay.example\nMASQUERADE alice@{domain}\n"
-    found = list(sender.check(patient(tmp_path, conf, online=True)))
-    assert (found[0].severity, found[0].check) == (severity, "spf")
-    assert says in found[0].text
-    assert [one.text for one in found[1:]] == (
-        ["other.example asks receivers to reject mail that is neither SPF- nor DKIM-aligned; let the relay sign with DKIM for it"]
-        if domain == "other.example"
-        else []
-    )
-
-
-def test_dns_that_does_not_answer_is_nobodys_fault(tmp_path, monkeypatch):
-    def silent(name):
-        raise sender.NoAnswer("timed out")
-
-    monkeypatch.setattr(sender, "texts", silent)
-    found = only(sender.check(patient(tmp_path, "SMARTHOST r.example\nMASQUERADE a@b.example\n", online=True)))
-    assert (found.severity, found.evidence) == (WARN, "timed out")
-
-
-def test_a_providers_own_domain_needs_no_records(tmp_path, monkeypatch):
-    monkeypatch.setattr(sender, "texts", lambda name: pytest.fail("nothing need be looked up"))
-    found = only(sender.check(patient(tmp_path, "SMARTHOST smtp.gmail.com\nMASQUERADE alice@gmail.com\n", online=True)))
-    assert found.severity == OK
 
 
 # ---------------------------------------------------------------- the runner

@@ -108,7 +108,7 @@ dc_readhost='example.org'
 dc_relay_domains=''
 dc_minimaldns='false'
 dc_relay_nets=''
-dc_smarthost='smtp.example.org::587;spare.example.org'
+dc_smarthost='smtp.example.org::587:spare.example.org'
 dc_hide_mailname='true'
 dc_mailname_in_oh='true'
 dc_localdelivery='mail_spool'
@@ -190,9 +190,9 @@ def test_msmtp_of_the_system(tmp_path):
     recipe, values = convert.answers(found)
     assert (recipe.name, values["login"]) == ("smarthost", "")
     assert values["sender"] == ""
-    assert "from %U@oursite.example: dma makes such senders itself, of login and MAILNAME" in found.notes
+    assert found.settings == {"MASQUERADE": "oursite.example"}, "the login stays, the domain is that one"
     assert any(note.startswith("aliases /etc/aliases: copy") for note in found.notes)
-    assert "set_from_header on: is not carried over" in found.notes
+    assert "set_from_header on: REWRITEFROM in dma.conf does that" in found.notes
 
 
 def test_msmtp_with_faults(tmp_path):
@@ -247,10 +247,10 @@ def test_nullmailer(tmp_path):
         found = convert.read([str(path)])
         assert summary(found.accounts[0]) == ("smtp.example.org", "587", "starttls", "alice", "se cret", "box@example.org")
         assert found.root_mail == "ops@example.org"
-        assert found.settings == {"FALLBACK": "spare.example.org:2525", "MAILNAME": "box.example.org"}
+        retry = {"RETRY": "60s 86400s"}
+        assert found.settings == {"FALLBACK": "spare.example.org:2525", "MAILNAME": "box.example.org", **retry}
         assert any("third.example.org" in note for note in found.notes)
         assert "remotes: --insecure is not carried over; the certificate is verified" in found.notes
-        assert "pausetime 60: is not carried over" in found.notes
 
 
 def test_esmtp(tmp_path):
@@ -310,7 +310,7 @@ def test_postfix_that_delivers_itself_or_nothing(tmp_path):
 def test_exim(tmp_path):
     found = read(tmp_path, "update-exim4.conf.conf", EXIM.format(kind="smarthost"), passwd__client="*.example.org:alice:se:cret\n")
     assert summary(found.accounts[0]) == ("smtp.example.org", "587", "starttls", "alice", "se:cret", "")
-    assert found.settings == {"FALLBACK": "spare.example.org", "MASQUERADE": "example.org"}
+    assert found.settings == {"FALLBACK": "spare.example.org", "MASQUERADE": "example.org", "MAILNAME": "/etc/mailname"}
     assert found.notes == []
 
 

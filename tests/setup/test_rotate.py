@@ -6,6 +6,7 @@ import pathlib
 import stat
 import subprocess
 import sys
+import time
 
 import pytest
 from mail_server import MailServer
@@ -100,6 +101,30 @@ def test_held_mail_leaves_with_the_new_password(home, server):
     assert home.run("secret", "rotate", "--user", given=NEW + "\n").returncode == 0
     queue = [str(home.path / ".local/lib/dma/dma-queue"), "run"]
     subprocess.run(queue, capture_output=True, env=environment, timeout=60, check=False)
+    (message,) = server.wait(1)
+    assert message.login == "alice"
+
+
+@pytest.mark.parametrize("how", ["secret set", "secret set, and nobody owns the queue", "the recipe again"])
+def test_held_mail_leaves_by_itself(home, server, how):
+    """Whoever stores the new password need not know of the queue: its owner is told."""
+    server.users["alice"] = NEW
+    environment = {**home.environment, "DMA_CONF": str(home.path / ".config/dma/dma.conf")}
+    words = [str(home.path / ".local/bin/sendmail"), "bob@example.org"]
+    sent = subprocess.run(words, input="Subject: held\n\nx\n", text=True, capture_output=True, env=environment, timeout=60)
+    assert sent.returncode == 0, sent.stderr
+    listing = [str(home.path / ".local/lib/dma/dma-queue"), "list", "--json"]
+    deadline = time.monotonic() + 20
+    while "535" not in (said := subprocess.run(listing, capture_output=True, text=True, env=environment, timeout=60).stdout):
+        assert time.monotonic() < deadline, said
+        time.sleep(0.1)
+    if "nobody" in how:
+        end_all(home.path)
+    if how.startswith("secret set"):
+        done = home.run("secret", "set", "--user", given=NEW + "\n")
+    else:
+        done = home.run("smarthost", "--user", "--answers", home.answers(relay(server)), "--yes", "--no-test", DMA_PW=NEW)
+    assert done.returncode == 0, done.stderr
     (message,) = server.wait(1)
     assert message.login == "alice"
 

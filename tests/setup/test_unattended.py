@@ -180,6 +180,27 @@ def test_where_a_secret_may_come_from(home, server, secret, status, says):
     assert PASSWORD not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("whose", ["another user's", "writable by others", "in an open folder", "root's"])
+def test_root_runs_no_command_out_of_somebody_elses_file(home, server, whose):
+    if os.getuid() != 0:
+        pytest.skip("needs root: it is about what root runs")
+    folder = home.path.parent / "place"
+    folder.mkdir()
+    mark = folder / "mark"
+    answers = folder / "answers.yml"
+    answers.write_text(relay(server, password=f"{{command: '/usr/bin/tee {mark}'}}"))
+    answers.chmod(0o666 if whose == "writable by others" else 0o600)
+    if whose == "another user's":
+        os.chown(answers, 65534, 65534)
+    folder.chmod(0o777 if whose == "in an open folder" else 0o755)
+    done = home.run("smarthost", "--user", "--answers", str(answers), "--check")
+    assert done.returncode == 2
+    assert ("root runs none out of this file" in done.stderr) == (whose != "root's"), done.stderr
+    assert mark.exists() == (whose == "root's")
+    by_stdin = home.run("smarthost", "--user", "--answers", "-", "--check", given=answers.read_text())
+    assert "root runs none" not in by_stdin.stderr
+
+
 @pytest.mark.parametrize(
     ("secret", "reference"),
     [("{file: good}", "file:{folder}/good"), ("{command: '/bin/cat {folder}/good'}", "command:/bin/cat {folder}/good")],
@@ -196,6 +217,17 @@ def test_a_reference_stays_one(home, server, secret, reference):
     assert len(server.messages) == 1
     saved = str(home.path / ".config/dma/answers.smarthost.yml")
     assert home.run("smarthost", "--user", "--answers", saved, "--check").returncode == 0
+
+
+def test_a_stored_password_that_is_not_there_is_a_missing_answer(home, server):
+    """As with the saved answers of another machine."""
+    done = home.run("smarthost", "--user", "--answers", home.answers(relay(server, password="{keyring: true}")), "--check")
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert lines[0] == "dma-setup: 1 answer is missing; nothing was changed"
+    assert lines[1].split()[:2] == ["password", "secret"]
+    assert lines[2].startswith("  ({keyring: true}, but no password for alice at localhost is stored here")
+    assert lines[-1].startswith("  password: {env: DMA_PASSWORD}")
 
 
 def test_a_secret_on_the_command_line_is_refused(home, server):
@@ -271,6 +303,23 @@ def test_without_a_terminal_and_without_answers(home):
     assert done.returncode == 2
     assert "host" in done.stderr
     assert home.run().returncode == 2
+
+
+def test_two_runs_at_once(home, server):
+    from dma_setup.system import Lock
+
+    state = home.path / ".local/state/dma-setup"
+    state.mkdir(parents=True)
+    held = Lock(str(state / "lock"))
+    before = tree(home.path)
+    words = ("smarthost", "--user", "--answers", home.answers(relay(server)), "--yes")
+    done = home.run(*words)
+    assert done.returncode == 1
+    assert f"another dma-setup is at work here (process {os.getpid()})" in done.stderr
+    assert tree(home.path) == before
+    assert home.run(*words, "--check").returncode == 3, "looking is always allowed"
+    held.release()
+    assert home.run(*words).returncode == 0
 
 
 def test_system_mode_below_a_root(home, server, tmp_path):

@@ -182,6 +182,13 @@ class TestWake:
         assert view.changes[0].take_back(machine).result == "restored"
         assert machine.crontab == old
 
+    def test_a_crontab_that_was_changed_between_plan_and_apply_is_left(self, tmp_path):
+        _, view, machine = self.subjects(tmp_path, crontab=True, old="0 4 * * * backup\n")
+        machine.crontab += "5 5 * * * another\n"
+        with pytest.raises(SetupError, match="crontab was changed by somebody else meanwhile"):
+            view.changes[0].apply(machine)
+        assert machine.crontab.endswith("5 5 * * * another\n")
+
     def test_a_crontab_that_was_changed_since_is_left(self, tmp_path):
         _, view, machine = self.subjects(tmp_path, crontab=True, old="a\n")
         view.changes[0].apply(machine)

@@ -1,23 +1,14 @@
 """`dma-setup gmail` at a terminal of 80 columns, against servers that answer as Google's do. Screens are golden files."""
 
-import json
 import os
-import pathlib
 import pwd
-import re
 import subprocess
-import sys
 
 import golden_screen
 import pytest
 import secret_service
 from provisioning import cut_off, tree
-from virtual_terminal import VirtualTerminal
-
-PROGRAM = str(pathlib.Path(sys.executable).parent / "dma-setup")
-ROOM = str(pathlib.Path(golden_screen.__file__).with_name("gmail_room.py"))
-PASSWORD = "abcdefghijklmnop"
-ADDRESS = "alice@gmail.com"
+from wizard_room import ADDRESS, PASSWORD, PROGRAM, Wizard, questions, rest
 
 NORMAL_PASSWORD = [
     "534-5.7.9 Application-specific password required. For more information, go to",
@@ -29,61 +20,9 @@ NOT_ACCEPTED = [
 ]
 
 
-def unshare():
-    """The command that gives a room of its own; skips where nobody may have one."""
-    for words in (["unshare", "-mn"], ["unshare", "-rmn"]):
-        if subprocess.run([*words, "true"], capture_output=True, check=False).returncode == 0:
-            return words
-    return pytest.skip("needs mount and network namespaces: run as root, or allow unprivileged user namespaces")
-
-
-class Wizard:
-    """A home, and wizards started in it."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.home = folder / "home"
-        self.home.mkdir(exist_ok=True)
-        self.result = folder / "result"
-
-    def start(self, *words, refusals=(), ports=None, environment=(), program=("gmail", "--user"), bus=""):
-        options = {
-            "users": {ADDRESS: PASSWORD},
-            "refusals": list(refusals),
-            "ports": {"465": "implicit"} if ports is None else ports,
-            "folder": str(self.folder),
-            "result": str(self.result),
-            "user": os.getuid(),
-            "path": f"{self.home}/.local/bin",
-            "bus": bus,
-        }
-        command = [*unshare(), sys.executable, ROOM, json.dumps(options), "--", PROGRAM, *program, *words]
-        return VirtualTerminal(command, {"HOME": str(self.home), "PATH": "/usr/bin:/bin", **dict(environment)}, self.folder)
-
-    def saw(self):
-        return json.loads(self.result.read_text())
-
-    def screen(self, terminal):
-        """The screen without what is this machine's alone."""
-        text = golden_screen.settle(terminal.text, home=self.home)
-        text = re.sub(r"  ✓ .*Python 3\.[0-9]+\n", "  ✓ SYSTEM, Python 3.X\n", text)
-        text = re.sub(r"  ! \S+ stays this machine's mailer.*\n(?:    .*\n)*?(?=  \S|\n)", "", text)
-        text = re.sub(r"  ! /var/mail/.*\n(?:    .*\n)*?(?=  \S|\n)", "", text)
-        return re.sub(r"  ! neither systemd --user nor crontab.*\n(?:    .*\n)*?(?=  \S|\n)", "", text)
-
-
 @pytest.fixture
 def wizard(tmp_path):
     return Wizard(tmp_path)
-
-
-def questions(terminal, password=PASSWORD):
-    terminal.wait("Gmail address").type(ADDRESS).wait("App password:").type(password)
-    return terminal
-
-
-def rest(terminal):
-    return terminal.wait("root's mail?").type("").wait("Where should the password be kept?").type("")
 
 
 def test_the_way_through_with_the_normal_password_first(wizard):
@@ -149,17 +88,28 @@ def test_a_keyring_that_timers_cannot_reach_is_not_used(tmp_path):
 
 
 def test_again_later_enter_is_enough(wizard):
-    """The second time everything but the password is known, and nothing needs to change."""
+    """The second time everything is known, the password too, which Google shows only once; nothing needs to change."""
     terminal = rest(questions(wizard.start()))
     terminal.wait("Apply?").type("").wait("elsewhere)")
     assert terminal.end() == 0
     before = tree(wizard.home)
     again = wizard.start("--no-test")
-    again.wait("Gmail address").type("").wait("App password:").type(PASSWORD).wait("root's mail?").type("")
+    again.wait("Gmail address").type("").wait("Enter keeps the one that is stored.").wait("App password:").type("")
+    again.wait("root's mail?").type("")
     again.wait("elsewhere)")
     assert again.end() == 0
     golden_screen.same("wizard-again", wizard.screen(again))
     assert tree(wizard.home) == before
+
+
+def test_another_address_has_no_stored_password(wizard):
+    terminal = rest(questions(wizard.start("--no-test")))
+    terminal.wait("Apply?").type("").wait("elsewhere)")
+    assert terminal.end() == 0
+    again = wizard.start()
+    again.wait("Gmail address").type("bob@gmail.com").wait("App password:").type("").wait("That is empty").interrupt()
+    assert again.end() == 130
+    assert "Enter keeps" not in again.text
 
 
 @pytest.mark.parametrize("at", ["Gmail address", "App password:", "root's mail?", "Where should", "Apply?"])
@@ -310,7 +260,7 @@ def test_neither_root_nor_told_which_way(tmp_path):
         done = subprocess.run([PROGRAM, "gmail"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
         name = pwd.getpwuid(os.getuid()).pw_name
     assert done.returncode == 2
-    user = f"  set up mail for {name} only (no daemon, your desktop keyring)   dma-setup gmail --user"
-    assert done.stderr.splitlines()[-2] == user
-    assert done.stderr.splitlines()[-1].endswith("   sudo dma-setup gmail")
+    user = f"  for {name} only (no daemon, your desktop's keyring)  {PROGRAM} gmail --user"
+    assert done.stderr.splitlines()[-2] == user, "by its path, for the shell does not find it by name"
+    assert done.stderr.splitlines()[-1].endswith(f"  sudo {PROGRAM} gmail")
     assert "You are not root. Two ways on:" in done.stderr
