@@ -416,7 +416,6 @@ def test_a_boundary_that_no_header_can_carry_parts_nothing(boundary):
     assert message.get_payload(decode=True).replace(b"\r\n", b"\n") == data.partition(b"\n\n")[2]
 
 
-@pytest.mark.parametrize("body", [b"Status: a\rb\n", b"Status: a\0b\n", b"Status: " + b"x" * 2000 + b"\n"])
 def test_a_boundary_with_a_carriage_return_is_read_as_it_will_be():
     data = HEADER + b"MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=\rb\n\n--b\n\ngr\xc3\xbcn\n--b--\n"
     for eightbit in (True, False):
@@ -426,6 +425,7 @@ def test_a_boundary_with_a_carriage_return_is_read_as_it_will_be():
         assert part.get_payload(decode=True).replace(b"\r\n", b"\n") in (b"gr\xc3\xbcn", b"gr\xc3\xbcn\n")
 
 
+@pytest.mark.parametrize("body", [b"Status: a\rb\n", b"Status: a\0b\n", b"Status: " + b"x" * 2000 + b"\n"])
 def test_a_report_s_fields_that_no_relay_takes_are_encoded_all_the_same(body):
     head = HEADER + b"MIME-Version: 1.0\nContent-Type: message/delivery-status\n\n"
     out = sent(head + body)
