@@ -137,6 +137,7 @@ class World:
         """Somebody at the machine."""
         while not owner._leaving:
             await asyncio.sleep(self.dice.random() * 0.05)
+            self.consistent(owner)
             what = self.dice.choice(DEEDS)
             ids = list(owner.queue.items)
             try:
@@ -162,6 +163,18 @@ class World:
             except ConnectionResetError:
                 return
 
+    def consistent(self, owner, *, over=False):
+        """What waits at a relay belongs to a round; when all is over, a round that is not has something that waits."""
+        waiting = [work for relay in owner.rounds._relays.values() for work in relay.waiting]
+        for work in waiting:
+            assert work.item.round is not None, work.item.envelope
+            assert work.item.round.out > 0, work.item.envelope
+        if over:
+            held_up = {work.item.id for work in waiting} | {step.item.id for step in owner.recorder._pending}
+            for id, item in owner.queue.items.items():
+                local_ones = any("@" not in one.address for one in item.envelope.recipients)  # the rest is the next owner's
+                assert item.round is None or id in held_up or local_ones, item.envelope
+
     def turn(self, seconds):
         """An owner for some time."""
         ownership = Ownership.take(self.room.spool)
@@ -173,12 +186,13 @@ class World:
             # A clock that was said to jump leaves waits of a minute behind.
             await owner.serve(Goal(resident=True, run=not self.trouble.on))
             if meddler is not None:
-                meddler.cancel()
+                await meddler
 
         try:
             asyncio.run(serve())
         finally:
             ownership.release()
+        self.consistent(owner, over=True)
         return owner
 
     def let_go(self):
