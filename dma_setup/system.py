@@ -6,6 +6,7 @@ replaced by writing a temporary one beside it, syncing, and renaming: at every m
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -21,7 +22,7 @@ LINK = "link"
 DIRECTORY = "directory"
 OTHER = "other"
 
-LEFTOVER = re.compile(r"\.dma-setup\.[0-9a-f]{12}")  # of `put_file` and `put_link`, before the renaming
+LEFTOVER = re.compile(r"\.dma-setup\.[0-9a-f]{12}")  # of what is made beside its place, before the renaming
 
 
 @dataclass(frozen=True)
@@ -116,10 +117,25 @@ class System:
             raise
         self._sync(folder)
 
-    def make_directory(self, path: str, mode: int) -> None:
-        os.mkdir(path, 0o700)
-        os.chmod(path, mode)
-        self._sync(os.path.dirname(path))
+    def make_directory(self, path: str, mode: int, uid: int = -1, gid: int = -1) -> None:
+        """With its mode and owner from the first moment it is visible, as a file."""
+        folder = os.path.dirname(path)
+        temporary = self._temporary(folder)
+        os.mkdir(temporary, 0o700)
+        try:
+            fd = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                self._own(fd, Entry(DIRECTORY, b"", mode, uid, gid))
+                os.fchmod(fd, mode)
+            finally:
+                os.close(fd)
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)  # rename(2) would take an empty one's place
+            os.rename(temporary, path)
+        except BaseException:
+            self._forget(temporary)
+            raise
+        self._sync(folder)
 
     def set_mode(self, path: str, entry: Entry) -> None:
         """Mode and owner of an existing directory."""
@@ -221,6 +237,8 @@ class System:
             os.unlink(path)
         except FileNotFoundError:
             pass
+        except IsADirectoryError:
+            os.rmdir(path)
 
     @staticmethod
     def _sync(folder: str) -> None:
