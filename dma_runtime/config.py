@@ -13,8 +13,7 @@ The grammar follows corecode/dma conf.c (commit 7f88bbe); docs/compatibility.md 
 
 from __future__ import annotations
 
-import os
-
+from dma_runtime import posixos as os
 from dma_runtime.errors import EX_NOINPUT, ConfigError, DmaError
 
 TYPE_CHECKING = False
@@ -557,7 +556,7 @@ def find(option: str | None, environ: dict[str, str], uid: int, euid: int) -> Co
         return config
     if trusted and uid != 0:
         directory, state = user_directories(uid, environ)
-        if directory and os.path.exists(directory + "/dma.conf"):
+        if directory and os.exists(directory + "/dma.conf"):
             config = load(directory + "/dma.conf")
             config.user_mode = True
             config.values.setdefault("SPOOLDIR", state + "/spool")

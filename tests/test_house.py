@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Low to high. A module may import its own layer and those below it.
 RUNTIME_LAYERS = [
     {
-        *("errors", "outcome", "secret", "shown", "address", "envelope", "config", "authconf", "aliases", "history"),
+        *("errors", "posixos", "outcome", "secret", "shown", "address", "envelope", "config", "authconf", "aliases", "history"),
         *("keyrings", "frames", "request", "posting"),
     },
     {"policy", "smtp", "message"},

@@ -6,8 +6,7 @@ if `system.trust` says so (hard-parts.md, Submitting). Built-in modules only.
 
 from __future__ import annotations
 
-import os
-
+from dma_runtime import posixos as os
 from dma_runtime.config import SYSTEM_CONF, Config, find
 from dma_runtime.errors import EX_IOERR, ConfigError, DmaError
 
@@ -48,7 +47,7 @@ def check_trust(config: Config, uid: int) -> None:
     from dma_runtime.system.trust import distrust
 
     try:
-        reason = distrust(os.path.abspath(source), uid)
+        reason = distrust(os.abspath(source), uid)
     except OSError as error:
         reason = error.strerror or str(error)
     if reason:
@@ -68,10 +67,10 @@ class Caller:
         self.uid, euid = os.getuid(), os.geteuid()
         self.trusted = self.uid == euid and os.getgid() == os.getegid()
         # Whoever controls the environment of a privileged process must not control the process (hard-parts.md, Submitting).
-        self.environ = dict(os.environ) if self.trusted else {}
-        option = os.path.abspath(options.config) if options.config and self.trusted else None
+        self.environ = os.environment() if self.trusted else {}
+        option = os.abspath(options.config) if options.config and self.trusted else None
         if self.environ.get("DMA_CONF"):
-            self.environ["DMA_CONF"] = os.path.abspath(self.environ["DMA_CONF"])  # the owner runs in another directory
+            self.environ["DMA_CONF"] = os.abspath(self.environ["DMA_CONF"])  # the owner runs in another directory
         self.config: Config = find(option, self.environ, self.uid, euid if self.trusted else -1)
         self.config_path = self._in_force(option) or self._in_force(self.environ.get("DMA_CONF"))
         check_trust(self.config, self.uid)
@@ -83,7 +82,7 @@ class Caller:
         if not named or self.config.user_mode:
             return None
         source = self.config.source
-        return named if source == named or (not source and not os.path.exists(named)) else None
+        return named if source == named or (not source and not os.exists(named)) else None
 
     @property
     def system_mode(self) -> bool:

@@ -10,8 +10,7 @@ Built-in modules only.
 
 from __future__ import annotations
 
-import os
-
+from dma_runtime import posixos as os
 from dma_runtime import request
 from dma_runtime.cmd.caller import Caller, put, say
 from dma_runtime.cmd.submit import Source, Submission, too_large

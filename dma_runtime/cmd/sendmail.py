@@ -13,10 +13,10 @@ Until a message is safe only built-in modules and our own bare ones are imported
 
 from __future__ import annotations
 
-import os
 import sys
 
 from dma_runtime import __version__
+from dma_runtime import posixos as os
 from dma_runtime.cmd import options as cli
 from dma_runtime.cmd.caller import Caller, put, say
 from dma_runtime.errors import EX_CANTCREAT, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, DmaError, UsageError
@@ -25,7 +25,7 @@ from dma_runtime.system.maillog import ERR, MailLog
 SIGINT_STATUS = 130
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:  # noqa: RET503  # it never comes back from _exit
     """Run as `argv` and return the exit status; raises nothing. Without `argv` it is the process's own, and ends it."""
     if argv is not None:
         return door(argv)
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def door(words: list[str]) -> int:
     """The face that `words[0]` names, with what can go wrong turned into a line and a status."""
-    program = os.path.basename(words[0]) if words and words[0] else "dma"
+    program = os.basename(words[0]) if words and words[0] else "dma"
     open_standard_files()
     log = MailLog()
     try:

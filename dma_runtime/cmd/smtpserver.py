@@ -11,9 +11,9 @@ a byte from the client (421), and those of `smtp.server`.
 
 from __future__ import annotations
 
-import os
 import select
 
+from dma_runtime import posixos as os
 from dma_runtime.cmd.caller import Caller, put
 from dma_runtime.cmd.options import Options
 from dma_runtime.cmd.submit import Submission, accepted, argument, resolver

@@ -8,10 +8,10 @@ Limits: MAXSIZE (69), MINFREE (75), a header of 16 MB (65).
 
 from __future__ import annotations
 
-import os
 import time
 
 from dma_runtime import __version__, address
+from dma_runtime import posixos as os
 from dma_runtime.cmd.caller import Caller, say
 from dma_runtime.config import contents, home_directory
 from dma_runtime.envelope import OPTIONAL, REQUIRE, Envelope, Recipient
@@ -396,6 +396,6 @@ def distrusted(path: str) -> str:
     from dma_runtime.system.trust import distrust
 
     try:
-        return distrust(os.path.abspath(path), os.geteuid())
+        return distrust(os.abspath(path), os.geteuid())
     except OSError as error:
         return f"{path}: {error.strerror or error}"

@@ -5,9 +5,9 @@ This file is on the submit path: built-in modules only.
 
 from __future__ import annotations
 
-import os
 import time
 
+from dma_runtime import posixos as os
 from dma_runtime.envelope import Envelope, Moment
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"

@@ -7,9 +7,10 @@ file of the caller's own with one name (hard-parts.md, Submitting).
 from __future__ import annotations
 
 import errno
-import os
 import stat
 import time
+
+from dma_runtime import posixos as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ for the owner.
 
 from __future__ import annotations
 
-import os
 import stat
+
+from dma_runtime import posixos as os
 
 LARGEST = 1 << 13  # bytes; as JSON it fits a frame, whatever is in it
 NAME = ".forward"
@@ -67,4 +68,4 @@ def _unsafe_directory(fd: int, uid: int) -> str:
             return f"others can write {path}"
         if path == "/":
             return ""
-        path = os.path.dirname(path)
+        path = os.dirname(path)

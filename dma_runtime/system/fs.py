@@ -8,7 +8,8 @@ This file is on the submit path: built-in modules only.
 from __future__ import annotations
 
 import errno
-import os
+
+from dma_runtime import posixos as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

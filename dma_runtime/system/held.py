@@ -10,8 +10,8 @@ Raises OSError. On the submit path: built-in modules only.
 from __future__ import annotations
 
 import errno
-import os
 
+from dma_runtime import posixos as os
 from dma_runtime.system.fs import O_TMPFILE
 
 SMALL = 1 << 18  # bytes held in memory

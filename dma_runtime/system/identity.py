@@ -10,7 +10,7 @@ Nothing here raises: a machine without a passwd entry or a host name still sends
 
 from __future__ import annotations
 
-import os
+from dma_runtime import posixos as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

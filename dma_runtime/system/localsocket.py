@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
+
+from dma_runtime import posixos as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ def connect(path: str, *, let_in: float, timeout: float) -> _socket.socket:
     try:
         name = path
         if len(os.fsencode(path)) > _LONGEST:
-            directory = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            name = f"/proc/self/fd/{directory}/{os.path.basename(path)}"
+            directory = os.open(os.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            name = f"/proc/self/fd/{directory}/{os.basename(path)}"
         made.settimeout(timeout)
         while True:
             try:

@@ -10,9 +10,9 @@ Rules:
 
 from __future__ import annotations
 
-import os
 import time
 
+from dma_runtime import posixos as os
 from dma_runtime.outcome import DEFERRED, DELIVERED, MESSAGE, RECIPIENT, Outcome
 from dma_runtime.shown import shown
 

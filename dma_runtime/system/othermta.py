@@ -11,8 +11,7 @@ Rules (hard-parts.md, Submitting, the last line on user mode):
 
 from __future__ import annotations
 
-import os
-
+from dma_runtime import posixos as os
 from dma_runtime.errors import EX_DATAERR, EX_NOHOST, EX_NOPERM, EX_NOUSER, EX_OK, EX_UNAVAILABLE
 from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, Outcome
 
@@ -28,10 +27,10 @@ _FINAL = (EX_DATAERR, EX_NOUSER, EX_NOHOST, EX_UNAVAILABLE, EX_NOPERM)
 
 def find(places: tuple[str, ...] = ()) -> str:
     """The path of the system's own sendmail, "" when there is none or when it is this program."""
-    if os.environ.get(HANDED):
+    if os.environment().get(HANDED):
         return ""
     for place in places or PLACES:
-        if os.access(place, os.X_OK) and os.path.isfile(place) and not _is_us(place):
+        if os.access(place, os.X_OK) and os.isfile(place) and not _is_us(place):
             return place
     return ""
 

@@ -21,9 +21,9 @@ built-in modules only.
 
 from __future__ import annotations
 
-import os
 import time
 
+from dma_runtime import posixos as os
 from dma_runtime.system.fs import sync_directory, write_all
 from dma_runtime.system.spool import Spool
 

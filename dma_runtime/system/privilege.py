@@ -6,8 +6,7 @@ the caller's environment is used. On the submit path of root: built-in modules o
 
 from __future__ import annotations
 
-import os
-
+from dma_runtime import posixos as os
 from dma_runtime.errors import EX_CONFIG, EX_OSERR, DmaError
 
 ACCOUNT = "dma"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from dma_runtime import posixos as os
 from dma_runtime.errors import EX_TEMPFAIL, CannotSpool
 
 TYPE_CHECKING = False

@@ -20,9 +20,9 @@ Limits: line 1 at most 64 MB. This file is on the submit path: built-in modules 
 from __future__ import annotations
 
 import errno
-import os
 import time
 
+from dma_runtime import posixos as os
 from dma_runtime.envelope import Envelope, beginning, decode, encode, reserved
 from dma_runtime.errors import EX_CANTCREAT, EX_TEMPFAIL, BrokenMessage, CannotSpool, ConfigError
 from dma_runtime.system import clock

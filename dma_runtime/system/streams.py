@@ -8,9 +8,9 @@ the failure can be told; whoever stopped reading has seen enough, and that is no
 from __future__ import annotations
 
 import io
-import os
 import sys
 
+from dma_runtime import posixos as os
 from dma_runtime.errors import EX_IOERR, DmaError
 
 

@@ -12,8 +12,9 @@ while the rest is looked at. Built-in modules only: the submit path may use it.
 
 from __future__ import annotations
 
-import os
 import stat
+
+from dma_runtime import posixos as os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def distrust(path: str, uid: int, *, lstat: Callable[[str], os.stat_result] = os
     while waiting:
         part = waiting.pop()
         if part in (".", ".."):
-            done = os.path.dirname(done) if part == ".." else done
+            done = os.dirname(done) if part == ".." else done
             continue
         here = done.rstrip("/") + "/" + part
         status = lstat(here)

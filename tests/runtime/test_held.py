@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from dma_runtime import posixos
 from dma_runtime.system import held
 from dma_runtime.system.held import SMALL, Held
 
@@ -68,21 +69,21 @@ def test_a_full_directory_is_left_for_a_memfd_once(tmp_path, monkeypatch):
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(fd, data, at)
 
-    monkeypatch.setattr(os, "pwrite", no_space)
+    monkeypatch.setattr(posixos, "pwrite", no_space)
     message.write(PIECE)
     message.write(b"end")
     assert everything(message) == PIECE * 6 + b"end"
     only_files = Held(str(tmp_path))
     for _ in range(4):
         only_files.write(PIECE)
-    monkeypatch.setattr(os, "pwrite", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    monkeypatch.setattr(posixos, "pwrite", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
     with pytest.raises(OSError, match="full"):
         only_files.write(PIECE)
 
 
 def test_writes_that_are_cut_short_are_continued(tmp_path, monkeypatch):
     real = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:1000], at))
+    monkeypatch.setattr(posixos, "pwrite", lambda fd, data, at: real(fd, data[:1000], at))
     message = Held(str(tmp_path))
     for _ in range(5):
         message.write(PIECE)

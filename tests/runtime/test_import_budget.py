@@ -9,10 +9,10 @@ from false_daemon import Daemon, accepts
 from sendmail_program import PYTHON, ROOT, Sendmail
 
 # Frozen into the interpreter, or small enough.
-LIBRARY = {"os", "stat", "_stat", "posixpath", "genericpath", "_collections_abc", "os.path", "__future__", "errno", "pwd"}
+LIBRARY = {"stat", "_stat", "__future__", "errno", "pwd"}  # not `os`: it is a fifth of a bare interpreter's start
 BUILT_IN = {"_socket", "_json", "fcntl", "binascii", "syslog", "grp", "select"}
 OURS = {
-    *("errors", "shown", "config", "outcome", "address", "envelope", "aliases", "cmd", "cmd.sendmail", "cmd.caller"),
+    *("errors", "posixos", "shown", "config", "outcome", "address", "envelope", "aliases", "cmd", "cmd.sendmail", "cmd.caller"),
     *(
         "cmd.options",
         "cmd.submit",

@@ -10,7 +10,7 @@ import pytest
 import strace
 from agent import Agent
 from mail_server import MailServer
-from sendmail_program import Sendmail
+from sendmail_program import ROOT, Sendmail
 
 from dma_runtime.system.spool import Spool
 
@@ -156,7 +156,8 @@ def test_the_name_of_f_is_kept(mail):
 
 def test_each_message_is_synced_before_its_250(mail):
     watched = """
-import os
+sys.path.insert(0, ROOT)
+from dma_runtime import posixos as os
 done = []
 def watch(name):
     real = getattr(os, name)
@@ -167,7 +168,7 @@ def watch(name):
 for name in ("fsync", "link", "write"):
     watch(name)
 """
-    text = mail.program.read_text().replace("import sys\n", "import sys\n" + watched, 1)
+    text = mail.program.read_text().replace("import sys\n", "import sys\n" + watched.replace("ROOT", repr(str(ROOT))), 1)
     mail.program.write_text(
         text.replace("sys.exit(main())", "import atexit; main(sys.argv); os.write(2, ' '.join(done).encode())")
     )

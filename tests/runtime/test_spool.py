@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from dma_runtime import posixos
 from dma_runtime.envelope import Envelope, Recipient
 from dma_runtime.errors import BrokenMessage, CannotSpool, ConfigError
 from dma_runtime.system.fs import FileSystem
@@ -337,7 +338,7 @@ def test_not_the_callers_own_is_a_matter_of_configuration(tmp_path):
 
 def test_root_does_not_write_anothers_spool(tmp_path, monkeypatch):
     Spool(str(tmp_path / "spool")).prepare(own_only=True)
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(posixos, "geteuid", lambda: 0)
     monkeypatch.setattr(Foreign, "stat", lambda self, path: os.stat_result([0o40700, 1, 1, 1, 1234, 0, 0, 0, 0, 0]))
     with pytest.raises(CannotSpool, match="uid 1234") as caught:
         Spool(str(tmp_path / "spool"), Foreign()).prepare(own_only=False)
