@@ -9,7 +9,7 @@ It hears no network. It is root only until it knows whose mailbox it is; then it
 - Only root and the account dma are served (SO_PEERCRED); anybody else is closed without a word, and logged.
 - What may be written is decided by `system.mbox` and `system.maildir`: no links, no FIFOs, one name, the recipient's own.
 - The message counts when its commit frame has come: otherwise what was written of it is cut off again.
-- 30 s of silence from the daemon, or 300 s in all, and the process ends; the mailbox is as it was.
+- 30 s of silence from the daemon, or 300 s in all, and the process ends; the mailbox is as it was. A `.forward` has 10 s.
 - A `.forward` is used when nobody but the user or root can have written it (`system.forward`).
 """
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 SILENCE = 30.0  # seconds
 ALL = 300  # seconds
+FORWARD_ALL = 10  # seconds; the daemon waits no longer (`delivery.mailboxes`)
 GROUP = "mail"
 PAUSE = 1.0  # seconds
 _PIECE = 65536
@@ -184,6 +185,9 @@ def _answer(heard: _Hearing) -> bytes:
         return _refused(asked, Outcome(FAILED, f"there is no user {asked.login} here", status="5.1.1"))
     if asked.do == FORWARD:
         become(entry, with_mail=False)
+        # A home that does not answer (its owner may have made it so) holds no process: the kernel ends it.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(FORWARD_ALL)
         return _forward(entry)
     if not is_id(asked.id) or asked.part < 0:
         raise frames.BadFrame("a message without an id")

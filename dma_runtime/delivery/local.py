@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 MAILDROP = "/var/mail"
 CHUNK = 65536
+LOCKED = "4.2.0"  # the status of a mailbox that another program has locked
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -173,7 +174,7 @@ def _store(letter: Letter, kind: str, path: str, uid: int, wait: float, fs: File
             entry = mboxrd.mbox_entry(posting.sender, posting.address, time.localtime(), letter.chunks())
             mbox.append(path, entry, uid=uid, wait=wait, fs=fs)
     except mbox.MailboxBusy as busy:
-        return Outcome(DEFERRED, str(busy), status="4.2.0")
+        return Outcome(DEFERRED, str(busy), status=LOCKED)
     except mbox.NotAMailbox as wrong:
         hint = f"look at {path} and remove what is not a mailbox"
         return Outcome(DEFERRED, f"not delivered: {wrong}", status="4.2.1", tell=True, hint=hint)

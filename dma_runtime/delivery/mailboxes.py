@@ -4,12 +4,16 @@ One connection to `mailbox.sock`, beside the submission socket, is one process a
 the outcome. A socket that is not there, a process that ends without an answer: DEFERRED, and the operator is told.
 The listener must be root's or ours: nobody else is given mail.
 
+A `.forward` is asked for while somebody waits for his submission, so it has FORWARD_WAIT seconds only; after a home that did
+not answer in that time (a network file system, or its owner's own) it is not asked for again for a minute.
+
 Blocks, and belongs into a worker thread. Raises what the spool raises for the message itself.
 """
 
 from __future__ import annotations
 
 import os
+import time
 
 from dma_runtime import frames, posting
 from dma_runtime.outcome import DEFERRED, Outcome
@@ -20,6 +24,7 @@ from dma_runtime.system import identity, localsocket
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    from collections.abc import Callable
 
     from dma_runtime.config import Config
     from dma_runtime.envelope import Envelope, Recipient
@@ -29,6 +34,8 @@ if TYPE_CHECKING:
 NAME = "mailbox.sock"
 LET_IN = 30.0  # seconds to be let in
 WAIT = 120.0  # seconds for a piece to be taken, and for the answer; it may wait 30 s for the mailbox's lock
+FORWARD_WAIT = 10.0  # seconds for a .forward
+UNASKED = 60.0  # seconds
 _HINT = "see `systemctl status dma-mailbox.socket' and the log"
 
 
@@ -52,12 +59,22 @@ def deliver(spool: Spool, id: str, recipient: Recipient, config: Config) -> Outc
         stored.close()
 
 
-def forward_of(login: str, config: Config) -> tuple[str | None, str]:
+_silent: dict[str, float] = {}  # login -> until when its .forward is not asked for
+
+
+def forward_of(login: str, config: Config, *, clock: Callable[[], float] = time.monotonic) -> tuple[str | None, str]:
     """(the text of the user's .forward or None, why it is not used or ""). Raises OSError when nobody can say."""
+    if clock() < _silent.get(login, 0.0):
+        raise OSError("it did not answer a moment ago")
     try:
-        return posting.decode_forward(_ask(config, Posting(posting.FORWARD, login), None))
+        found = posting.decode_forward(_ask(config, Posting(posting.FORWARD, login), None, wait=FORWARD_WAIT))
+    except _Silent as problem:
+        _silent[login] = clock() + UNASKED
+        raise OSError(str(problem)) from None
     except (frames.BadFrame, _Unreachable) as problem:
         raise OSError(str(problem)) from None
+    _silent.pop(login, None)
+    return found
 
 
 def posting_of(envelope: Envelope, recipient: Recipient, login: str, config: Config) -> Posting:
@@ -76,10 +93,14 @@ class _Unreachable(Exception):
     """No mailbox process, or none that answers."""
 
 
-def _connected(config: Config) -> _socket.socket:
+class _Silent(_Unreachable):
+    """It is there, and gave no answer in time."""
+
+
+def _connected(config: Config, wait: float) -> _socket.socket:
     path = socket_path(config)
     try:
-        connection = localsocket.connect(path, let_in=LET_IN, timeout=WAIT)
+        connection = localsocket.connect(path, let_in=min(LET_IN, wait), timeout=wait)
     except OSError as error:
         raise _Unreachable(f"no mailbox process at {path}: {error.strerror or error}") from None
     uid = localsocket.peer_uid(connection)
@@ -89,9 +110,9 @@ def _connected(config: Config) -> _socket.socket:
     return connection
 
 
-def _ask(config: Config, asked: Posting, stored: StoredMessage | None) -> bytes:
-    """The payload of the result. Raises _Unreachable, BadFrame."""
-    connection = _connected(config)
+def _ask(config: Config, asked: Posting, stored: StoredMessage | None, *, wait: float = WAIT) -> bytes:
+    """The payload of the result; `wait` seconds for each step. Raises _Unreachable, BadFrame."""
+    connection = _connected(config, wait)
     try:
         try:
             _send(connection, asked, stored)
@@ -104,6 +125,8 @@ def _ask(config: Config, asked: Posting, stored: StoredMessage | None) -> bytes:
                     return payload
     except ConnectionResetError:
         pass
+    except TimeoutError:
+        raise _Silent(f"the mailbox process gave no answer within {wait:.0f} s") from None
     except OSError as error:
         raise _Unreachable(f"the mailbox process does not answer: {shown(str(error), 100)}") from None
     finally:

@@ -8,7 +8,8 @@ Rules:
 - Limits are those of `policy.limits`. Beyond MOST connections the oldest of whoever has most is closed for the new one.
 - A message is held outside the queue until its commit frame (`system.held`), 256 KB in memory, more in a file without a
   name; then `accept` makes it a message of the spool, in a worker thread like all file work here. Only then "accepted" is
-  said.
+  said. One user's messages have half of the threads at most: what is slow for him (his home, his 100 MB) keeps no other
+  waiting.
 - Stopping: nobody new is let in (they wait in the socket's backlog for the successor); who is inside may finish, for a
   while.
 
@@ -24,6 +25,7 @@ import struct
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from weakref import WeakValueDictionary
 
 from dma_runtime import frames, request
 from dma_runtime.delivery import listing, plainlist
@@ -57,6 +59,7 @@ PROGRESS = 1 << 16  # bytes that end a silence
 GRACE = 10.0  # seconds for who is inside when we are told to stop
 LINGER = 20.0  # seconds an on-demand daemon waits for more
 WORKERS = 8  # threads that write the spool
+EACH = 4  # of them for one user
 _CHECKED = 8 << 20  # bytes between two looks at the room that is left
 _KNOWN_FOR = 5.0  # seconds what is queued is not counted again
 _OUTPUT = 1 << 16
@@ -130,6 +133,7 @@ class Reception:
         self._nobody = _overflow_uid()
         self._limits = Limits()
         self._clients: dict[Client, None] = {}  # oldest first
+        self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()  # by uid, while it has work
         self._storing: set[asyncio.Task[list[Envelope]]] = set()
         self._queued: dict[int, int] = {}  # uid -> bytes in the queue, as of `_counted`
         self._counted = float("-inf")
@@ -278,7 +282,7 @@ class Reception:
             return await self._output(client, json.dumps(self._rows(client)).encode())
         if asked.do == request.VERIFY:
             config = self._owner.settings.config
-            said, status = await self._loop.run_in_executor(self._workers, self._verify, asked, client.uid, config)
+            said, status = await self._in_turn(client.uid, self._verify, asked, client.uid, config)
             return await self._output(client, said, status)
         raise DmaError(f"the mail service does not know `{shown(asked.do, 40)}'; it is of another version", EX_UNAVAILABLE)
 
@@ -336,7 +340,7 @@ class Reception:
         notes: list[str] = []
 
         async def store() -> list[Envelope]:
-            envelopes, said = await self._in_worker(self._accept, asked, client.uid, config, message.read)
+            envelopes, said = await self._in_turn(client.uid, self._accept, asked, client.uid, config, message.read)
             notes.extend(said)
             for envelope in envelopes:
                 self._queued[client.uid] = self._queued.get(client.uid, 0) + envelope.size
@@ -355,6 +359,12 @@ class Reception:
             raise
         finally:
             client.storing = False
+
+    async def _in_turn(self, uid: int, call: Callable[..., T], *arguments: object) -> T:
+        """In a worker, of which this user has no more than EACH."""
+        turn = self._turns.setdefault(uid, asyncio.Semaphore(EACH))
+        async with turn:
+            return await self._in_worker(call, *arguments)
 
     async def _in_worker(self, call: Callable[..., T], *arguments: object) -> T:
         """The call's result. Whoever is cancelled meanwhile waits for its end all the same: it may be at work on a file that

@@ -2,13 +2,14 @@
 
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
 import time
 
 import pytest
-from machine import CONF, USERS, Machine
+from machine import CONF, ROOT, USERS, Machine
 
 from dma_runtime import frames, posting
 from dma_runtime.frames import COMMIT, DATA, frame
@@ -409,3 +410,25 @@ def test_monitoring_sees_that_nobody_takes_mail(machine):
     assert machine.stop() == 0
     said = machine.run("dma-queue", "list", "--check", check=1).stdout.decode()
     assert said.startswith("no mail is taken: no mail service listens at /run/dma/submit.sock: ")
+
+
+def test_a_home_that_does_not_answer_holds_no_process(machine):
+    """Its file system may be the user's own (FUSE): nothing but a signal that ends a process gets through to who waits there."""
+    code = (
+        "import signal, socket, sys, time\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from dma_runtime.cmd import mailbox\n"
+        "from dma_runtime import posting\n"
+        "ours, theirs = socket.socketpair()\n"
+        "ours.sendall(posting.encode(posting.Posting(posting.FORWARD, 'bob')))\n"
+        "mailbox.FORWARD_ALL = 1\n"
+        "def hang(*_):\n"
+        "    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])\n"
+        "    while True:\n"
+        "        try: time.sleep(60)\n"
+        "        except BaseException: pass\n"
+        "mailbox.forward.read = hang\n"
+        "mailbox.serve(theirs, mailbox.MailLog())\n"
+    )
+    ran = machine.run("python3", "-c", code, path=sys.executable, timeout=20)
+    assert ran.returncode == -signal.SIGALRM

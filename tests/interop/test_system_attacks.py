@@ -221,6 +221,34 @@ time.sleep(600)
     assert machine.dmad.poll() is None
 
 
+HOLD = """
+import fcntl, os, sys, time
+box = open('/var/mail/mallory', 'a+')
+fcntl.lockf(box, fcntl.LOCK_EX)
+print('held', flush=True)
+time.sleep(600)
+"""
+
+
+def test_who_locks_his_own_mailbox_keeps_nobody_elses_mail_waiting(fresh):
+    (fresh.top / "run" / "dma").mkdir()
+    box = fresh.top / "mail" / "mallory"
+    box.touch(0o600)
+    os.chown(box, MALLORY, MALLORY)
+    fresh.popen("dma-mailbox", "--listen", "/run/dma/mailbox.sock", stdin=subprocess.DEVNULL, extra_groups=[0, 8])
+    fresh.until(lambda: fresh.listens("/run/dma/mailbox.sock", answers=False), what="the mailbox process to listen")
+    fresh.start()
+    holder = fresh.popen("python3", "-c", HOLD, user="mallory", path=sys.executable, stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"held\n"
+    for _ in range(12):
+        fresh.send("mallory", user="mallory")
+    began = time.monotonic()
+    fresh.send("alice", user="bob")
+    fresh.until((fresh.top / "mail" / "alice").exists, what="alice's mail")
+    assert time.monotonic() - began < 15
+    assert len(fresh.ids()) == 12
+
+
 def test_a_full_disk_and_who_fills_it(fresh):
     fresh.spool.mkdir()
     mounted = fresh.run("mount", "-t", "tmpfs", "-o", "size=20m", "none", "/var/spool/dma", path="/bin/mount")
