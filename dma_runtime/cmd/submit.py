@@ -129,12 +129,14 @@ class Submission:
         asked = [found for operand in self.options.operands for found in argument(operand)]
         if not asked and not self.options.extract:
             raise DmaError("no recipients from command line", EX_NOINPUT)
+        self.caller.check_count(len(asked))
         recipients = [] if self.options.extract else self._accept(asked)
         self._prepare_spool()
         intake = Intake(self.source.read, ignore_dots=self.options.ignore_dots)
-        fields, body = headers.read(intake.read)
+        fields, body = headers.read(intake.read, shared=self.config.by_socket)
         if self.options.extract:
             asked += headers.recipients(fields)
+            self.caller.check_count(len(asked))
             if not asked:
                 raise DmaError("no recipients from headers", EX_NOINPUT)
             recipients = self._accept(asked)

@@ -4,11 +4,16 @@
     a minute    60 messages, 60 questions   root: 600 each
     -q          once a minute               root: as often as it likes
     the spool   25 % of it                  root: all of it
+    a message   1,000 recipients            root: 10,000
 
 A conversation counts from connecting to closing, a message when its request has been read, whether it is accepted or not.
 The spool is what is queued plus the room that is left; what is on its way in counts like what is queued.
 
-Each answer is "" for yes, or the reason for people, which goes with exit status 75: all of it passes by itself.
+Recipients are those that are asked for; a list in the aliases may have more. Each costs the daemon memory and time, at every
+attempt.
+
+Each answer is "" for yes, or the reason for people, which goes with exit status 75: all of it passes by itself, but for too
+many recipients.
 Pure: the time is an argument, in seconds that never go back.
 Limit: a user with many uids (subuid) has the limits of each; MINFREE and the bound on all connections hold them together.
 """
@@ -20,10 +25,16 @@ from collections import deque
 AT_ONCE = 20
 A_MINUTE = 60
 SHARE = 25  # percent
+RECIPIENTS = 1000
 ROOT = 10  # times as much
 MINUTE = 60.0  # seconds
 
 MESSAGE, QUESTION, RUN = "messages", "questions", "queue runs"
+
+
+def most_recipients(uid: int) -> int:
+    """How many recipients one message of this user may ask for."""
+    return RECIPIENTS * (ROOT if uid == 0 else 1)
 
 
 class Limits:

@@ -221,6 +221,33 @@ time.sleep(600)
     assert machine.dmad.poll() is None
 
 
+def test_a_message_to_everybody_in_the_world_is_refused(fresh):
+    """Each recipient costs the daemon memory and time, at every attempt: 800,000 of them took 440 MB and 40 s."""
+    fresh.start()
+    words = [f"a{number}@x.test" for number in range(1001)]
+    ran = fresh.send(*words, user="mallory", check=69)
+    assert ran.stderr.startswith(b"sendmail: more than 1000 recipients for one message")
+    header = b"To: " + b",\n ".join(b"a%d@x.test" % number for number in range(1001)) + b"\n\n"
+    fresh.send("-t", user="mallory", text=header, check=69)
+    fresh.send("-bq", *words[:1000], user="mallory")
+    fresh.send("-bq", *words, user="root")
+    (first, second) = sorted(fresh.ids(), key=lambda name: len(fresh.message(name)[0].recipients))
+    assert [len(fresh.message(name)[0].recipients) for name in (first, second)] == [1000, 1001]
+    many = b"To: " + b"a@b,\n " * 800_000 + b"c@d\n\nx\n"
+    assert b"header is larger than 1 MB" in fresh.send("-t", user="mallory", text=many, check=65).stderr
+    assert int(open(f"/proc/{fresh.dmad.pid}/status").read().split("VmHWM:")[1].split()[0]) < 80_000  # KB
+
+
+def test_over_smtp_the_client_is_told_to_send_the_others_again(fresh):
+    fresh.start()
+    said = b"EHLO x\r\nMAIL FROM:<m@x.test>\r\n" + b"".join(b"RCPT TO:<a%d@x.test>\r\n" % number for number in range(1002))
+    said += b"DATA\r\nSubject: s\r\n\r\nx\r\n.\r\nQUIT\r\n"
+    heard = fresh.run("sendmail", "-bs", user="mallory", stdin=said, check=0).stdout
+    assert heard.count(b"452 4.5.3 too many recipients\r\n") == 2
+    (name,) = fresh.ids()
+    assert len(fresh.message(name)[0].recipients) == 1000
+
+
 HOLD = """
 import fcntl, os, sys, time
 box = open('/var/mail/mallory', 'a+')
