@@ -31,7 +31,7 @@ from dma_runtime import frames, request
 from dma_runtime.delivery import listing, plainlist
 from dma_runtime.errors import EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_UNAVAILABLE, DmaError
 from dma_runtime.policy import telling
-from dma_runtime.policy.limits import MESSAGE, QUESTION, RUN, Limits
+from dma_runtime.policy.limits import MESSAGE, QUESTION, RUN, Limits, on_disk
 from dma_runtime.shown import shown
 from dma_runtime.system import notice, space
 from dma_runtime.system.held import SMALL, Held
@@ -136,6 +136,7 @@ class Reception:
         self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()  # by uid, while it has work
         self._storing: set[asyncio.Task[list[Envelope]]] = set()
         self._queued: dict[int, int] = {}  # uid -> bytes in the queue, as of `_counted`
+        self._messages: dict[int, int] = {}  # and how many messages that is
         self._counted = float("-inf")
         self._idle_since = time.monotonic()
         self._complained: dict[int, float] = {}
@@ -343,7 +344,7 @@ class Reception:
             envelopes, said = await self._in_turn(client.uid, self._accept, asked, client.uid, config, message.read)
             notes.extend(said)
             for envelope in envelopes:
-                self._queued[client.uid] = self._queued.get(client.uid, 0) + envelope.size
+                self._count(client.uid, envelope)
                 self._owner.log.queued(envelope)
                 self._owner.take_in(envelope.id)
             return envelopes
@@ -386,14 +387,20 @@ class Reception:
         now = time.monotonic()
         if now - self._counted >= _KNOWN_FOR:
             self._counted = now
-            self._queued = {}
+            self._queued, self._messages = {}, {}
             for item in self._owner.queue.items.values():
-                uid = item.envelope.uid
-                self._queued[uid] = self._queued.get(uid, 0) + item.envelope.size
+                self._count(item.envelope.uid, item.envelope)
+        path = self._owner.spool.path
         flying = sum(other.size for other in self._clients if other.uid == client.uid)
-        room = sum(self._queued.values()) + space.free(self._owner.spool.path)
-        if reason := self._limits.store(client.uid, 0, self._queued.get(client.uid, 0) + flying, room):
+        room = sum(self._queued.values()) + space.free(path)
+        files = sum(self._messages.values()) + space.free_files(path)
+        reason = self._limits.store(client.uid, 0, self._queued.get(client.uid, 0) + flying, room)
+        if reason := reason or self._limits.keep(client.uid, self._messages.get(client.uid, 0), files):
             raise DmaError(reason, EX_TEMPFAIL)
+
+    def _count(self, uid: int, envelope: Envelope) -> None:
+        self._queued[uid] = self._queued.get(uid, 0) + on_disk(envelope.size)
+        self._messages[uid] = self._messages.get(uid, 0) + 1
 
     # ------------------------------------------------------------ questions
 

@@ -296,6 +296,25 @@ def test_a_full_disk_and_who_fills_it(fresh):
     assert len(fresh.queue()) == queued + 1
 
 
+def test_a_disk_without_room_for_more_files_and_who_used_them_up(fresh):
+    fresh.spool.mkdir()
+    mounted = fresh.run("mount", "-t", "tmpfs", "-o", "size=200m,nr_inodes=400", "none", "/var/spool/dma", path="/bin/mount")
+    if mounted.returncode:
+        pytest.skip(f"needs tmpfs: {mounted.stderr.decode()}")
+    fresh.start()
+    taken = "import os, sys\nfor n in range(int(sys.argv[1])): open(f'/var/spool/dma/{sys.argv[2]}{n}', 'x')"
+    fresh.run("python3", "-c", taken, "320", "a", path=sys.executable, check=0)
+    answers = [fresh.send("-bq", "x@y.test", user="mallory", check=None) for _ in range(22)]
+    refused = [ran for ran in answers if ran.returncode]
+    assert {ran.returncode for ran in refused} == {75}
+    assert b"25 % of the files" in refused[0].stderr
+    fresh.send("-bq", "x@y.test", user="bob")
+    left = int(fresh.run("stat", "-f", "-c", "%d", "/var/spool/dma", path="/usr/bin/stat", check=0).stdout)
+    fresh.run("python3", "-c", taken, str(left - 3), "b", path=sys.executable, check=0)
+    ran = fresh.send("-bq", "x@y.test", user="bob", check=75)
+    assert b"files free in /var/spool/dma, less than 1 % of them" in ran.stderr
+
+
 # ---------------------------------------------------------------- making root run what is yours
 
 TRAP = "open('/tmp/{mark}', 'w').close()\n"
