@@ -5,10 +5,11 @@ import os
 import random
 import subprocess
 import sys
+import sysconfig
 import time
 
 import pytest
-from machine import CONF, USERS, Machine
+from machine import CONF, ROOT, USERS, Machine
 
 from dma_runtime import frames
 
@@ -398,6 +399,36 @@ def test_dma_cannot_make_root_write_through_the_spool(fresh):
     assert secret.read_text() == "root:the-hash\n"
     assert secret.stat().st_uid == 0
     assert target.stat().st_uid == 0
+
+
+SETUP = """
+import sys
+sys.path[:0] = sys.argv[1].split(":")
+from dma_setup.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_dma_cannot_make_setup_read_through_the_spool(fresh):
+    """What root's `dma-setup doctor` looks at in the queue it looks at with dma's rights."""
+    private = fresh.top / "spool" / "private"
+    private.mkdir(mode=0o700)
+    (private / "name-of-roots").write_text("root:the-hash\n")
+    fresh.start()
+    fresh.send("x@y.test")
+    fresh.stop()
+    words = ("-c", SETUP, f"{ROOT}:{sysconfig.get_path('purelib')}", "doctor", "--offline")
+    ran = fresh.run("python3", *words, path=sys.executable)
+    assert b"1 message waits in the queue" in ran.stdout, ran  # as dma it can be seen
+    (fresh.spool / "queue").rename(fresh.spool / "old")
+    os.symlink("/var/spool/private", fresh.spool / "queue")
+    for name in ("notices", "owner"):
+        (fresh.spool / name).unlink(missing_ok=True)
+        os.symlink("/var/spool/private/name-of-roots", fresh.spool / name)
+    ran = fresh.run("python3", *words, path=sys.executable)
+    assert b"the queue cannot be looked at" in ran.stdout
+    assert b"name-of-roots" not in ran.stdout + ran.stderr
+    assert b"the-hash" not in ran.stdout + ran.stderr
 
 
 def test_dma_cannot_have_a_spool_elsewhere_given_to_it(fresh):
