@@ -201,7 +201,7 @@ class BootedMachine:
     def run(self, *words, given="", check=True, user="", seconds=60, **environment):
         """Run a command in the machine, with root's environment as sudo gives it, or as `user`."""
         settings = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": f"/home/{user}" if user else "/root", **environment}
-        enter = ["nsenter", "--target", self._leader, "--all", "--wd=/", "env", "-i", *(f"{n}={v}" for n, v in settings.items())]
+        enter = ["nsenter", "--target", self._leader, "--all", "--wdns=/", "env", "-i", *(f"{n}={v}" for n, v in settings.items())]
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"] if user else []
         done = subprocess.run([*enter, *become, *words], input=given, capture_output=True, text=True, timeout=seconds)
         assert "Traceback" not in done.stderr, done.stderr

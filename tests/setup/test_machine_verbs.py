@@ -383,8 +383,8 @@ def old_spool():
 class TestOldQueue:
     def changes(self, root):
         view = view_of(root)
-        steps = [(account, DMA), (directory, {"path": "/var/spool/dma", "mode": "0700", "owner": "dma"})]
-        for verb, step in [*steps, (oldqueue, {"path": "/var/spool/dma", "owner": "dma"})]:
+        steps = [(account, DMA), (oldqueue, {"path": "/var/spool/dma", "owner": "dma"})]
+        for verb, step in [*steps, (directory, {"path": "/var/spool/dma", "mode": "0700", "owner": "dma"})]:
             for change in verb.plan(step, view):
                 view.add(change)
         return view
@@ -433,8 +433,31 @@ print(sorted((spool.read(id).recipients[0].address, spool.read(id).uid) for id i
     def test_a_living_c_dma_keeps_its_mail(self, old_spool):
         with open(old_spool / "var/spool/dma/Q5f.aa1") as held:
             fcntl.flock(held, fcntl.LOCK_EX)
-            with pytest.raises(SetupError, match="C dma is at work on 1 message in /var/spool/dma; nothing was changed"):
+            with pytest.raises(SetupError, match="C dma is at work on 1 message in /var/spool/dma; nothing was changed") as stopped:
                 self.changes(old_spool)
+            assert stopped.value.details[-1].endswith(f": kill {os.getpid()}")
+
+    def test_a_file_with_a_name_elsewhere_is_not_handed_over(self, old_spool):
+        target = old_spool / "etc/shadow"
+        target.write_text("secret")
+        target.chmod(0o600)
+        os.link(target, old_spool / "var/spool/dma/Q5f.bb")
+        os.link(target, old_spool / "var/spool/dma/M5f.bb")
+        view = self.changes(old_spool)
+        applying.journaled(plans.finish(view), view.place, "test", System())
+        assert (stat.S_IMODE(target.stat().st_mode), target.stat().st_gid) == (0o600, 0)
+        assert (old_spool / "var/spool/dma/M5f.aa0").stat().st_gid == 997
+        os.unlink(old_spool / "var/spool/dma/Q5f.aa0")
+        os.link(target, old_spool / "var/spool/dma/Q5f.aa0")  # by the account itself, to have undo give it away
+        undo_all(view)
+        assert (stat.S_IMODE(target.stat().st_mode), target.stat().st_gid) == (0o600, 0)
+
+    def test_in_a_directory_that_is_the_accounts_root_touches_nothing(self, old_spool):
+        spool = old_spool / "var/spool/dma"
+        os.chown(spool, 997, 997)
+        (old_spool / "etc/passwd").write_text(PASSWD + "dma:x:997:997::/var/spool/dma:/usr/sbin/nologin\n")
+        (old_spool / "etc/group").write_text(GROUP + "dma:x:997:\n")
+        assert [change.subject for change in self.changes(old_spool).changes] == ["/etc/cron.d/dma", "/var/spool/dma"]
 
     def test_a_link_in_the_place_of_a_message_is_not_followed(self, old_spool):
         target = old_spool / "etc/shadow"
