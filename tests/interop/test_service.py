@@ -3,14 +3,16 @@ message, who may do what, stopping and starting. Attacks are in test_system_atta
 
 import email
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import sysconfig
 import threading
 import time
 
 import pytest
-from machine import CONF, MESSAGE, USERS, Machine
+from machine import CONF, LAUNCHER, MESSAGE, ROOT, USERS, Machine
 from mail_server import MailServer
 
 from dma_runtime import frames
@@ -190,6 +192,30 @@ def test_mail_leaves_by_a_password_from_the_secret_reader_and_waits_without(mach
         assert sorted(message.recipients for message in server.wait(2)) == [["first@x.test"], ["second@x.test"]]
         machine.until(lambda: not machine.ids(), what="an empty queue")
         assert machine.run("mailq", user="root", check=0).stderr == b""
+
+
+def test_an_upgrade_in_place_under_a_daemon_that_runs(machine):
+    """Every file of the library it runs by is another version's now, one that does not even import."""
+    library = machine.programs / "library"
+    shutil.copytree(ROOT / "dma_runtime", library / "dma_runtime", ignore=shutil.ignore_patterns("__pycache__"))
+    text = LAUNCHER.format(library=str(library), packages=sysconfig.get_path("purelib"), door="daemon")
+    (machine.programs / "dmad").write_text(text)
+    (machine.top / "etc" / "aliases").write_text("list: bob, someone@y.test\n")
+    machine.start()
+    for file in library.rglob("*.py"):
+        file.write_text("raise ImportError('another version')\n")
+    for compiled in library.rglob("__pycache__"):
+        shutil.rmtree(compiled)
+    for words in (("x@y.test",), ("bob",), ("list",), ("-D", "-f", "<>", "z@y.test")):
+        machine.send(*words)
+    machine.send("nobody-here", check=65)
+    machine.run("sendmail", "-bv", "list", "nobody-here", user="alice", check=67)
+    machine.configure(CONF + "MAXSIZE 2M\n")
+    machine.dmad.send_signal(signal.SIGHUP)
+    machine.run("sendmail", "-q", "-D", user="root", check=0)
+    assert len(machine.queue()) == 4
+    assert machine.stop() == 0
+    assert b"error" not in machine.log.read_bytes(), machine.log.read_text()
 
 
 # ---------------------------------------------------------------- nobody listens
