@@ -134,7 +134,7 @@ def mail_stays_here(machine):
 
 def nothing_is_lost_by_kill_9(machine, server):
     """The daemon is killed between submissions and in the middle of deliveries; whatever was accepted arrives."""
-    accepted = []
+    accepted, killed = [], []
     for number in range(12):
         subject = f"kill {number}"
         done = machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail(subject), user="alice", check=False)
@@ -142,7 +142,9 @@ def nothing_is_lost_by_kill_9(machine, server):
         if done.returncode == 0:
             accepted.append(subject)
         if number % 3 == 0:
-            machine.run("kill", "-9", main_process(machine), check=False)
+            killed.append(main_process(machine))
+            machine.kill(killed[-1])
+    assert len(set(killed)) == 4, "each time another one"
     assert len(accepted) >= 8
     machine.run("/usr/sbin/sendmail", "-q", check=False)
     wait_for(server, accepted, 60)
@@ -192,6 +194,50 @@ def what_waits_keeps_what_sends_it(machine, server):
     wait_for(server, ["waits"])
     listing = ("/usr/local/lib/dma/dma-queue", "list", "--json")
     wait_until(machine, lambda: json.loads(machine.run(*listing).stdout) == [])
+
+
+def processes(machine):
+    """Of the account dma, and what runs its programs."""
+    listed = machine.run("sh", "-c", "grep -sl /usr/local/lib/[d]ma/ /proc/[0-9]*/cmdline", check=False).stdout
+    return [line for line in listed.split() if "/self/" not in line]
+
+
+def test_on_demand_nothing_stays_and_a_timer_wakes_what_waits(machine, server):
+    before = machine.snapshot()
+    set_up(machine, server, daemon="on-demand")
+    assert machine.run("systemctl", "is-active", "dma.socket", "dma-queue.timer").stdout == "active\n" * 2
+    wait_until(machine, lambda: not processes(machine), 40)  # it lingers for 20 s after its last client
+    assert machine.run("systemctl", "start", "dma-queue.service").stdout == ""
+    assert processes(machine) == [], "nothing waits, nothing is started"
+    machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("woken"), user="alice")
+    wait_for(server, ["woken"])
+    server.pause()
+    machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("waits"), user="alice")
+    wait_until(machine, lambda: "1 attempt" in machine.run("/usr/local/lib/dma/dma-queue", "list").stdout)
+    machine.kill(main_process(machine))
+    machine.run("systemctl", "stop", "dma.service")
+    assert processes(machine) == []
+    server.resume()
+    # Not due yet: the daemon is woken, and waits for its time.
+    machine.run("systemctl", "start", "--no-block", "dma-queue.service")
+    wait_until(machine, lambda: main_process(machine) != "0")
+    machine.run("/usr/sbin/sendmail", "-q")
+    wait_for(server, ["waits"])
+    wait_until(machine, lambda: machine.run("systemctl", "is-active", "dma-queue.service", check=False).stdout == "inactive\n")
+
+    set_up(machine, server, daemon="resident")
+    assert machine.run("systemctl", "is-enabled", "dma.service").stdout == "enabled\n"
+    assert machine.run("systemctl", "list-units", "dma-queue*", "--all", "--no-legend").stdout == ""
+    undone = machine.run("dma-setup", "undo", check=False)
+    assert undone.returncode == 0, undone.stdout + undone.stderr
+    assert machine.run("systemctl", "is-active", "dma.socket", "dma-queue.timer").stdout == "active\n" * 2
+    assert "--leave-when-empty" in machine.run("systemctl", "show", "--property=ExecStart", "dma.service").stdout
+    machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("as before"), user="alice")
+    wait_for(server, ["as before"])
+    undone = machine.run("dma-setup", "undo", check=False)
+    assert undone.returncode == 0, undone.stdout + undone.stderr
+    assert processes(machine) == []
+    assert difference(before, machine.snapshot()) == {}
 
 
 def test_the_password_is_changed_at_the_relay(machine, server):

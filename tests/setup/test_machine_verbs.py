@@ -511,6 +511,37 @@ class TestService:
         assert not (units / "multi-user.target.wants").exists()
         assert "--leave-when-empty" in (units / "dma.service").read_text()
 
+    def test_from_one_way_to_the_other_and_back(self, image):
+        """What only the other way needs goes, and undo brings it again."""
+        units = image / "etc/systemd/system"
+        boot, timer = units / "multi-user.target.wants/dma.service", units / "timers.target.wants/dma-queue.timer"
+        for resident, there, gone in ((True, boot, timer), (False, timer, boot), (True, boot, timer)):
+            view = view_of(image)
+            make(view, *service.plan({"resident": resident}, view))
+            assert os.path.lexists(there)
+            assert not os.path.lexists(gone)
+            assert (units / "dma-queue.service").exists() is not resident
+            again = view_of(image)
+            service.plan({"resident": resident}, again)
+            assert again.changes == []
+        assert undo_all(view).complete
+        assert os.path.lexists(timer)
+        assert not os.path.lexists(boot)
+
+    def test_the_timer_is_stopped_before_its_files_go(self, image):
+        view = view_of(image)
+        make(view, *service.plan({"resident": False}, view))
+        machine = Programs({"systemctl is-active": Ran(0, "active\n", "")})
+        machine.look = lambda path: System().look(f"{image}{path}")
+        live = view_of("", machine, systemd=True)
+        for change in service.plan({"resident": True}, live):
+            live.add(change)
+        (at,) = [at for at, change in enumerate(live.changes) if change.subject == "dma-queue.timer"]
+        assert live.changes[at].do == (("systemctl", "stop", "dma-queue.timer"),)
+        files = [place for place, change in enumerate(live.changes) if change.subject.endswith("/dma-queue.timer") and place != at]
+        assert len(files) == 2
+        assert at < min(files)
+
 
 def test_the_secret_readers_line_for_a_credential(image):
     from dma_runtime.secret import Secret

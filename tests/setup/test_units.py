@@ -59,7 +59,10 @@ def test_systemd_understands_every_line(units):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(("unit", "most"), [("dma.service", 1.5), ("dma-secret@.service", 3.0), ("dma-mailbox@.service", 3.0)])
+@pytest.mark.parametrize(
+    ("unit", "most"),
+    [("dma.service", 1.5), ("dma-secret@.service", 3.0), ("dma-mailbox@.service", 3.0), ("dma-queue.service", 3.0)],
+)
 def test_exposure(units, unit, most):
     tool("systemd-analyze")
     words = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(units / unit)]
@@ -115,12 +118,44 @@ def test_who_may_reach_which_socket():
     }
 
 
-@pytest.mark.parametrize("name", ["dma-secret@.service", "dma-mailbox@.service"])
+@pytest.mark.parametrize("name", ["dma-secret@.service", "dma-mailbox@.service", "dma-queue.service"])
 def test_helpers_have_no_network(name):
     found = settings(name)["Service"]
     assert found["PrivateNetwork"] == ["yes"]
     assert found["RestrictAddressFamilies"] == ["AF_UNIX"]
-    assert found["StandardInput"] == found["StandardOutput"] == ["socket"]
+    if "@" in name:
+        assert found["StandardInput"] == found["StandardOutput"] == ["socket"]
+
+
+def relaxations(name):
+    """Lines of a unit that give more than the strictest value would, with the comment above each."""
+    strictest = {
+        "ProtectHome": "yes",
+        "CapabilityBoundingSet": "",
+        "RestrictAddressFamilies": "none",
+        "ReadWritePaths": None,
+        "SystemCallFilter": "@system-service",
+        "PrivateNetwork": "yes",
+    }
+    comment, found = "", {}
+    for line in text(name).splitlines():
+        if line.startswith("#"):
+            comment = line
+        elif not line:
+            comment = ""
+        key, _, value = line.partition("=")
+        if key in strictest and value != strictest[key] and not value.startswith("~"):
+            found[line] = comment
+    return found
+
+
+@pytest.mark.parametrize("name", ["dma.service", "dma-secret@.service", "dma-mailbox@.service", "dma-queue.service"])
+def test_every_relaxation_has_its_reason_above_it(name):
+    found = relaxations(name)
+    assert found
+    assert [line for line, comment in found.items() if not comment] == []
+    if "PrivateUsers=yes" not in text(name):
+        assert "No PrivateUsers=" in text(name)
 
 
 def test_only_the_mailbox_process_may_become_others():
