@@ -26,6 +26,7 @@ CHECKS: dict[str, Check] = {
     "tls": configuration.in_the_clear,
     "certificate": signin.certificate,
     "machine-key": signin.machine_key,
+    "credentials": signin.other_credentials,
     "notices": queue.notices,
     "queue": queue.waiting,
     "machine": queue.machine,

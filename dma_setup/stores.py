@@ -18,6 +18,7 @@ from dma_setup.system import Ran, System
 
 MACHINE = "systemd-creds"  # system mode
 NAMES = ("secret-service", "kwallet", "pass", MACHINE)
+BY_NAME = "credential:"  # dma_runtime.keyring_backend has it too; importing that here would cost the keyring library
 SECONDS = 10
 
 
@@ -38,6 +39,13 @@ class Stores:
         """The entry, None when there is none. Raises StoreProblem."""
         done = self._do("get", store, service, user)
         return Secret(done.output) if done.status == 0 else None
+
+    def unreadable(self, name: str) -> str:
+        """Why the machine's credential NAME cannot be read; "" when it can."""
+        try:
+            return "" if self.get(MACHINE, BY_NAME, name) is not None else "it is not there"
+        except StoreProblem as problem:
+            return problem.text
 
     def set(self, store: str, service: str, user: str, secret: Secret) -> None:
         self._do("set", store, service, user, secret.reveal())

@@ -125,15 +125,35 @@ def _start(units: list[str], changed: bool, active: list[str]) -> Change:
 
 
 def _credential_changed(view: View) -> bool:
-    return any(change.subject.startswith(f"{UNITS}/dma-secret@.service.d/") for change in view.changes)
+    return any(change.subject.startswith(f"{LINES}/") for change in view.changes)
 
 
 def credential(view: View, host: str, user: str) -> list[Change]:
     """The line that lets the secret reader have the credential of (host, user)."""
     name = keyrings.credential(host, user)
     text = render.template("system/dma-secret.conf.j2", {"name": name, "path": f"{CREDENTIALS}/{name}.cred"})
-    path = f"{UNITS}/dma-secret@.service.d/{name}.conf"
+    path = f"{LINES}/{name}.conf"
     return [view.path_change(path, views.file(text, 0o644), "the secret reader may read this password", drains=True)]
+
+
+LINES = f"{UNITS}/dma-secret@.service.d"
+
+
+def credentials(listing: list[str]) -> list[str]:
+    """The credentials that the secret reader loads, by the names of the files in LINES."""
+    return [name.removesuffix(".conf") for name in listing if name.startswith("dma.") and name.endswith(".conf")]
+
+
+def unreadable_credentials(view: View, but: str) -> list[Change]:
+    """The lines of other credentials that cannot be read any more: systemd starts no secret reader as long as one of those
+    it is to load cannot be decrypted, and so they would keep every password from being read."""
+    made: list[Change] = []
+    for name in credentials(view.listing(LINES)) if view.place.is_live else []:
+        if name == but or not (reason := view.unreadable(name)):
+            continue
+        view.note(f"the credential {name} cannot be read any more ({reason}); it would keep the others from being read")
+        made.append(view.path_change(f"{LINES}/{name}.conf", None, "of a password that cannot be read any more", drains=True))
+    return made
 
 
 def reload() -> Change:

@@ -384,3 +384,17 @@ def test_a_credential_that_cannot_be_read_holds_mail_and_loses_nothing(machine, 
     machine.write(credential, good, 0o600)
     machine.run("/usr/sbin/sendmail", "-q")
     wait_for(server, ["held"])
+
+    # Another one, of a relay that is used no more: it keeps systemd from starting the reader, and one command mends that too.
+    line = "LoadCredentialEncrypted=dma.old.alice:/etc/dma/credentials/dma.old.alice.cred"
+    machine.write("/etc/systemd/system/dma-secret@.service.d/dma.old.alice.conf", f"[Service]\n{line}\n")
+    machine.write("/etc/dma/credentials/dma.old.alice.cred", "garbage\n", 0o600)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", "dma.service")
+    machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("held again"), user="alice")
+    wait_until(machine, lambda: "cannot be decrypted" in machine.run("/usr/local/lib/dma/dma-queue", "list").stdout)
+    found = machine.run("dma-setup", "doctor", "--offline", check=False).stdout
+    assert "the credential dma.old.alice cannot be read" in found
+    machine.run("dma-setup", "secret", "set", given=PASSWORD + "\n")
+    wait_for(server, ["held again"])
+    assert "dma.old.alice" not in machine.run("dma-setup", "doctor", "--offline", check=False).stdout

@@ -543,6 +543,25 @@ class TestService:
         assert at < min(files)
 
 
+def test_the_line_of_a_credential_that_cannot_be_read_goes(image, monkeypatch):
+    """systemd starts no secret reader while one of those it is to load cannot be decrypted."""
+    folder = image / "etc/systemd/system/dma-secret@.service.d"
+    folder.mkdir(parents=True)
+    for name in ("dma.new.a.conf", "dma.old.a.conf", "dma.other.b.conf", "mine.conf"):
+        (folder / name).write_text("[Service]\n")
+    machine = Programs({})
+    machine.look = lambda path: System().look(f"{image}{path}")
+    machine.listing = lambda path: System().listing(f"{image}{path}")
+    live = view_of("", machine, systemd=True)
+    monkeypatch.setattr(live, "unreadable", lambda name: "" if name == "dma.other.b" else "Decryption failed")
+    (gone,) = service.unreadable_credentials(live, but="dma.new.a")
+    assert (gone.path, gone.after) == ("/etc/systemd/system/dma-secret@.service.d/dma.old.a.conf", None)
+    assert live.notes == [
+        "the credential dma.old.a cannot be read any more (Decryption failed); it would keep the others from being read"
+    ]
+    assert service.unreadable_credentials(view_of(image), but="") == []  # an image: nobody can say
+
+
 def test_the_secret_readers_line_for_a_credential(image):
     from dma_runtime.secret import Secret
     from dma_setup.verbs import secret
