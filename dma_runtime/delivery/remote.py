@@ -414,11 +414,18 @@ class Relay:
         self._closing = True
         self._idle.dismiss()
 
-    def abort(self) -> None:
-        """Drop every connection; what was under way comes back as deferred or untried."""
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a message waits for its last reply."""
+        return any(session.in_doubt for session in self._open_sessions)
+
+    def abort(self, *, but_in_doubt: bool = False) -> None:
+        """Drop every connection, but perhaps those where a message waits for its last reply; what was under way comes back as
+        deferred or untried."""
         self._idle.dismiss()
         for session in list(self._open_sessions):
-            session.abort()
+            if not (but_in_doubt and session.in_doubt):
+                session.abort()
 
     def forget_verdicts(self) -> None:
         """Somebody runs the queue, or the configuration changed: try again whatever was refused."""

@@ -293,6 +293,71 @@ def test_stopping_lets_who_is_inside_finish(machine):
     assert len(machine.ids()) == 1
 
 
+class SlowRelay:
+    """A relay that takes its time before its reply to the final dot, or to another verb: `there` when that has come."""
+
+    def __init__(self, seconds, verb=b"."):
+        self.verb = verb
+        self.bell = socket.create_server(("127.0.0.1", 0))
+        self.port = self.bell.getsockname()[1]
+        self.seconds = seconds
+        self.there = threading.Event()
+        self.taken = 0
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            line, _ = self.bell.accept()
+            with line, line.makefile("rb") as heard:
+                line.sendall(b"220 slow\r\n")
+                for command in heard:
+                    verb = command[:4].upper()
+                    if verb == self.verb:
+                        self.there.set()
+                        time.sleep(self.seconds)
+                    line.sendall(b"354 go\r\n" if verb == b"DATA" else b"221 bye\r\n" if verb == b"QUIT" else b"250 fine\r\n")
+                    if verb == b"DATA":
+                        while heard.readline() != b".\r\n":
+                            pass
+                        if self.verb == b".":
+                            self.there.set()
+                            time.sleep(self.seconds)
+                        self.taken += 1
+                        line.sendall(b"250 taken\r\n")
+
+
+def hasty(machine, relay):
+    """A daemon that has half a second of grace, and the relay as its own."""
+    launcher = machine.programs / "dmad"
+    hastily = "from dma_runtime.delivery import owner\nowner.GRACE = 0.5\nsys.exit("
+    launcher.write_text(launcher.read_text().replace("sys.exit(", hastily))
+    machine.configure(CONF.replace(":9", f":{relay.port}"))
+    return machine.start()
+
+
+def test_stopping_waits_for_no_other_reply(machine):
+    relay = SlowRelay(30, b"RCPT")
+    hasty(machine, relay)
+    machine.send("x@y.test")
+    assert relay.there.wait(20)
+    began = time.monotonic()
+    assert machine.stop() == 0
+    assert time.monotonic() - began < 10
+    assert len(machine.ids()) == 1
+
+
+def test_stopping_waits_for_the_reply_to_the_final_dot(machine):
+    """Longer than for anything else: without it the message would be sent again."""
+    relay = SlowRelay(3)
+    hasty(machine, relay)
+    machine.send("x@y.test")
+    assert relay.there.wait(20)
+    machine.send("later@y.test")  # not begun any more
+    assert machine.stop(seconds=30) == 0
+    assert relay.taken == 1
+    assert [machine.message(name)[0].recipients[0].address for name in machine.ids()] == ["later@y.test"]
+
+
 # ---------------------------------------------------------------- under a supervisor
 
 ACTIVATE = """
