@@ -15,6 +15,7 @@ import hashlib
 import os
 import pathlib
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -26,7 +27,7 @@ import pytest
 from virtual_terminal import VirtualTerminal
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PACKAGES = "python3,systemd,systemd-sysv,dbus"
+PACKAGES = "python3,systemd,systemd-sysv,dbus,cron,s-nail"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # What dma-setup needs, as it is installed for these tests; the machine has Debian's own interpreter.
@@ -186,9 +187,11 @@ class BootedMachine:
                 self._container.wait(10)
         self._container = None
 
-    def reboot(self):
-        self.power_off()
-        return self.boot()
+    def pull_the_plug(self):
+        """Every process of the machine ends at once."""
+        os.kill(int(self._leader), signal.SIGKILL)
+        self._container.wait(30)
+        self._container = None
 
     def __enter__(self):
         return self.boot()

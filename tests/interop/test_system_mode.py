@@ -11,6 +11,7 @@ import pytest
 from booted_machine import BootedMachine
 from mail_server import MailServer
 from setup_home import PASSWORD, relay
+from system_room import QUEUE, difference, mail, main_process, processes, set_up, subjects, wait_for, wait_until
 
 pytestmark = pytest.mark.timeout(1200)  # debootstrap, the first time
 
@@ -29,35 +30,6 @@ def machine(tmp_path):
     with machine:
         machine.run("useradd", "--create-home", "--shell", "/bin/sh", "alice")
         yield machine
-
-
-def set_up(machine, server, *more, **answers):
-    machine.write("/root/answers.yml", relay(server, keyring=None, **answers), 0o600)
-    done = machine.run("dma-setup", "smarthost", "--answers", "/root/answers.yml", "--yes", *more, DMA_PW=PASSWORD, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr + machine.log()
-    return done
-
-
-def subjects(server):
-    return [re.search(rb"(?mi)^Subject: (.*?)\r?$", message.content)[1].decode() for message in server.messages]
-
-
-def wait_for(server, wanted, seconds=30):
-    """Until every subject of `wanted` has arrived."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if set(wanted) <= set(subjects(server)):
-            return
-        time.sleep(0.05)
-    raise TimeoutError(f"not arrived: {sorted(set(wanted) - set(subjects(server)))}")
-
-
-def mail(subject, to="bob@example.org"):
-    return f"To: {to}\nSubject: {subject}\n\nbody\n"
-
-
-def main_process(machine, unit="dma.service"):
-    return machine.run("systemctl", "show", "--property=MainPID", "--value", unit).stdout.strip()
 
 
 def test_a_machine_from_nothing_to_mail_and_back(machine, server):
@@ -192,14 +164,8 @@ def what_waits_keeps_what_sends_it(machine, server):
     server.resume()
     machine.run("/usr/local/lib/dma/dma", "-q")
     wait_for(server, ["waits"])
-    listing = ("/usr/local/lib/dma/dma-queue", "list", "--json")
+    listing = (QUEUE, "list", "--json")
     wait_until(machine, lambda: json.loads(machine.run(*listing).stdout) == [])
-
-
-def processes(machine):
-    """Of the account dma, and what runs its programs."""
-    listed = machine.run("sh", "-c", "grep -sl /usr/local/lib/[d]ma/ /proc/[0-9]*/cmdline", check=False).stdout
-    return [line for line in listed.split() if "/self/" not in line]
 
 
 def test_on_demand_nothing_stays_and_a_timer_wakes_what_waits(machine, server):
@@ -213,7 +179,7 @@ def test_on_demand_nothing_stays_and_a_timer_wakes_what_waits(machine, server):
     wait_for(server, ["woken"])
     server.pause()
     machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("waits"), user="alice")
-    wait_until(machine, lambda: "1 attempt" in machine.run("/usr/local/lib/dma/dma-queue", "list").stdout)
+    wait_until(machine, lambda: "1 attempt" in machine.run(QUEUE, "list").stdout)
     machine.kill(main_process(machine))
     machine.run("systemctl", "stop", "dma.service")
     assert processes(machine) == []
@@ -247,7 +213,7 @@ def test_the_password_is_changed_at_the_relay(machine, server):
     server.users["alice"] = "another one"
     machine.run("systemctl", "restart", "dma.service")
     machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("held"), user="alice")
-    wait_until(machine, lambda: "535" in machine.run("/usr/local/lib/dma/dma-queue", "list").stdout)
+    wait_until(machine, lambda: "535" in machine.run(QUEUE, "list").stdout)
     assert len(server.messages) == arrived
     wrong = machine.run("dma-setup", "secret", "set", given="wrong\n", check=False)
     assert wrong.returncode == 1
@@ -336,12 +302,6 @@ def test_another_mailer_is_stopped_and_comes_back(machine, server, tmp_path):
     assert difference(before, machine.snapshot(), "var/lib/dpkg/") == {}
 
 
-def difference(before, after, but="-"):
-    """What is not the same, except below `but`."""
-    names = {name for name in before.keys() | after.keys() if not name.startswith(but)}
-    return {name: (before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
-
-
 def test_a_copied_machine_holds_mail_until_the_password_is_entered_again(machine, server):
     """Another machine-id: systemd deletes the key of the credentials. Mail is accepted, held, told; one command mends it."""
     set_up(machine, server)
@@ -349,22 +309,13 @@ def test_a_copied_machine_holds_mail_until_the_password_is_entered_again(machine
     machine.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")
     machine.boot()
     machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("copied"), user="alice")
-    listed = ("/usr/local/lib/dma/dma-queue", "list")
+    listed = (QUEUE, "list")
     wait_until(machine, lambda: "adopt" in (said := machine.run(*listed)).stdout + said.stderr)
-    machine.run("systemctl", "stop", "dma.socket", "dma.service")
-    machine.run("/usr/local/lib/dma/dma-queue", "adopt")
-    machine.run("systemctl", "start", "dma.socket", "dma.service")
+    machine.run(QUEUE, "adopt")
     wait_until(machine, lambda: "cannot be decrypted" in machine.run(*listed).stdout)
     (machine.tree / "var/lib/systemd/credential.secret").unlink(missing_ok=True)
     machine.run("dma-setup", "secret", "set", given=PASSWORD + "\n")
     wait_for(server, ["copied"])
-
-
-def wait_until(machine, true, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, machine.log()
-        time.sleep(0.2)
 
 
 def test_a_credential_that_cannot_be_read_holds_mail_and_loses_nothing(machine, server):
@@ -376,7 +327,7 @@ def test_a_credential_that_cannot_be_read_holds_mail_and_loses_nothing(machine, 
     machine.run("systemctl", "restart", "dma.service")
     machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("held"), user="alice")
     deadline = time.monotonic() + 20
-    while "cannot be decrypted" not in (listing := machine.run("/usr/local/lib/dma/dma-queue", "list").stdout):
+    while "cannot be decrypted" not in (listing := machine.run(QUEUE, "list").stdout):
         assert time.monotonic() < deadline, listing + machine.log()
         time.sleep(0.2)
     assert len(server.messages) == arrived
@@ -392,7 +343,7 @@ def test_a_credential_that_cannot_be_read_holds_mail_and_loses_nothing(machine, 
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "restart", "dma.service")
     machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("held again"), user="alice")
-    wait_until(machine, lambda: "cannot be decrypted" in machine.run("/usr/local/lib/dma/dma-queue", "list").stdout)
+    wait_until(machine, lambda: "cannot be decrypted" in machine.run(QUEUE, "list").stdout)
     found = machine.run("dma-setup", "doctor", "--offline", check=False).stdout
     assert "the credential dma.old.alice cannot be read" in found
     machine.run("dma-setup", "secret", "set", given=PASSWORD + "\n")
