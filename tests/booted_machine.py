@@ -27,7 +27,7 @@ import pytest
 from virtual_terminal import VirtualTerminal
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PACKAGES = "python3,systemd,systemd-sysv,dbus,cron,s-nail"
+PACKAGES = "python3,systemd,systemd-sysv,dbus,cron,s-nail,ucf"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # What dma-setup needs, as it is installed for these tests; the machine has Debian's own interpreter.

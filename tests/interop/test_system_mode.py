@@ -302,6 +302,43 @@ def test_another_mailer_is_stopped_and_comes_back(machine, server, tmp_path):
     assert difference(before, machine.snapshot(), "var/lib/dpkg/") == {}
 
 
+def c_dma(machine, folder):
+    """Debian's package dma, installed, with a message of alice's that its relay does not take."""
+    got = subprocess.run(["apt-get", "download", "dma"], cwd=folder, capture_output=True, text=True, timeout=120)
+    found = list(folder.glob("dma_*.deb"))
+    if got.returncode or not found:
+        pytest.skip(f"needs Debian's package dma: apt-get download dma: {got.stderr.strip()[-200:]}")
+    shutil.copy(found[0], machine.tree / "root/dma.deb")
+    machine.run("dpkg", "--install", "/root/dma.deb", DEBIAN_FRONTEND="noninteractive")
+    machine.run("sh", "-c", "printf 'SMARTHOST 127.0.0.1\nPORT 9\n' >> /etc/dma/dma.conf")
+    machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("old"), user="alice")
+    wait_until(machine, lambda: "refused" in machine.log())
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg: apt install dpkg")
+def test_c_dma_is_taken_over_with_its_mail_and_comes_back(machine, server, tmp_path):
+    c_dma(machine, tmp_path)
+    before = machine.snapshot()
+    machine.write("/root/answers.yml", relay(server, keyring=None), 0o600)
+    stopped = machine.run("dma-setup", "smarthost", "--answers", "/root/answers.yml", "--yes", check=False, DMA_PW=PASSWORD)
+    assert "C dma is at work on 1 message in /var/spool/dma; nothing was changed" in stopped.stderr
+    assert difference(before, machine.snapshot()) == {}
+    machine.run("sh", "-c", stopped.stderr.strip().rpartition(": ")[2])  # the command it says
+
+    set_up(machine, server)
+    wait_for(server, ["old"])
+    (old,) = [message for message in server.messages if b"Subject: old\r\n" in message.content]
+    assert old.sender.startswith("alice@")
+    machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("new"), user="alice")
+    wait_for(server, ["new"])
+
+    undone = machine.run("dma-setup", "undo", check=False)
+    assert undone.returncode == 0, undone.stdout + undone.stderr
+    left = difference(before, machine.snapshot(), "var/lib/dpkg/")
+    assert {name.rpartition("/")[0]: after for name, (_, after) in left.items()} == {"var/spool/dma": None}, "the mail has gone"
+    assert machine.run("stat", "-c", "%a %U:%G", "/var/spool/dma").stdout == "2770 root:mail\n"
+
+
 def test_a_copied_machine_holds_mail_until_the_password_is_entered_again(machine, server):
     """Another machine-id: systemd deletes the key of the credentials. Mail is accepted, held, told; one command mends it."""
     set_up(machine, server)
