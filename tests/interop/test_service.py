@@ -194,6 +194,29 @@ def test_mail_leaves_by_a_password_from_the_secret_reader_and_waits_without(mach
         assert machine.run("mailq", user="root", check=0).stderr == b""
 
 
+ANSWERS = {
+    "submit": [frames.ACCEPTED, frames.STATUS],
+    "list": [frames.OUTPUT, frames.STATUS],
+    "rows": [frames.OUTPUT, frames.STATUS],
+    "run": [frames.STATUS],
+    "verify": [frames.OUTPUT, frames.STATUS],
+}
+
+
+@pytest.mark.parametrize(("name", "kinds"), ANSWERS.items())
+def test_the_sendmail_of_the_first_version_is_served(machine, name, kinds):
+    machine.start()
+    said = (ROOT / "tests" / "golden" / "version1" / f"{name}.frames").read_bytes()
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(machine.door())
+        line.sendall(said)
+        line.settimeout(10)
+        answer = list(frames.Parser().feed(b"".join(iter(lambda: line.recv(4096), b""))))
+    assert [kind for kind, _ in answer] == kinds
+    assert frames.read_status(answer[-1][1]) == (0, "")
+    assert len(machine.ids()) == (name == "submit")
+
+
 def test_an_upgrade_in_place_under_a_daemon_that_runs(machine):
     """Every file of the library it runs by is another version's now, one that does not even import."""
     library = machine.programs / "library"
