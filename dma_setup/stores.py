@@ -62,7 +62,8 @@ class Stores:
             name = keyrings.backend(store)
         except ValueError as error:
             raise StoreProblem(f"unknown keyring {store}; there are {error}") from None
-        words = [sys.executable, "-m", "dma_setup.keyring_child", operation, name, service, user]
+        # -P: with -m Python would look for modules in the current directory first, and that may be anybody's (/tmp).
+        words = [sys.executable, "-P", "-m", "dma_setup.keyring_child", operation, name, service, user]
         done = self._system.run(words, given, SECONDS, environment())
         absent = done.status == 1 and operation in ("get", "delete") and not done.errors.strip()
         if done.status != 0 and not absent:  # 1 is also how Python ends when a library cannot be loaded
