@@ -15,6 +15,7 @@ Rules:
 - RATE holds towards the relay, whatever host of it takes the mail: what has to wait is given the time of its turn
   (`policy.pace`).
 - The body is read while it is sent; a message is open only while it is under way.
+- A session with hosts found by MX needs a berth (`delivery.berths`), on the account of somebody whose mail waits here.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Protocol
 from dma_runtime.address import needs_smtputf8
 from dma_runtime.delivery.approach import Approach
 from dma_runtime.delivery.backlog import Backlog, Work
+from dma_runtime.delivery.berths import Berths, Ticket
 from dma_runtime.delivery.idle import Idlers
 from dma_runtime.delivery.queue import Item
 from dma_runtime.delivery.session import Job, Refused, Session
@@ -65,6 +67,7 @@ class Desk(Protocol):
     log: MailLog
     spool: Spool
     resolver: Resolver
+    berths: Berths
     our_names: frozenset[str]  # of this host, in lower case
     dice: Callable[[], float]
     trace: Callable[[str], None] | None
@@ -105,6 +108,7 @@ class Relay:
         self.sessions: set[asyncio.Task[None]] = set()
         self._open_sessions: dict[Session, Hop] = {}
         self._idle = Idlers()
+        self._tickets: set[Ticket] = set()  # for sessions that wait for a berth
         self._closing = False
         self._proved = False  # a session of this run got through sign-in
         self._enough = False  # the relay lets no more of them in
@@ -117,6 +121,8 @@ class Relay:
     def add(self, work: Work) -> None:
         """Let a message wait here; `start` opens what is needed."""
         self.waiting.add(work)
+        for ticket in self._tickets:
+            ticket.also(work.item.envelope.uid)
 
     def start(self) -> None:
         """Have as many sessions at work as the backlog justifies; before one has got through sign-in, a single one."""
@@ -145,6 +151,22 @@ class Relay:
     # ------------------------------------------------------------ one session
 
     async def _serve(self) -> None:
+        """One connection, when there is a berth for it."""
+        if self.route.kind != DIRECT:
+            return await self._session()
+        berths = self.desk.berths
+        ticket = berths.ask({work.item.envelope.uid for work in self.waiting})
+        self._tickets.add(ticket)
+        try:
+            granted = await ticket.granted
+            self._tickets.discard(ticket)
+            if granted and self.waiting and not self._stopped:
+                await self._session()
+        finally:
+            self._tickets.discard(ticket)
+            berths.leave(ticket)
+
+    async def _session(self) -> None:
         """One connection from its opening to its end."""
         head = self.waiting.head
         try:

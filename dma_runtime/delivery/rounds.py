@@ -16,8 +16,9 @@ import asyncio
 import random
 import traceback
 
-from dma_runtime.delivery import news
+from dma_runtime.delivery import berths, news
 from dma_runtime.delivery.backlog import Work
+from dma_runtime.delivery.berths import Berths
 from dma_runtime.delivery.mailroom import Mailroom
 from dma_runtime.delivery.news import News
 from dma_runtime.delivery.queue import Item, Queue, Round
@@ -76,6 +77,7 @@ class Rounds:
         self.recorder = recorder
         self.our_names = frozenset((identity.host_name().lower(),))
         self.resolver = Resolver()
+        self.berths = Berths(each=berths.MOST // 2 if settings.config.by_socket else berths.MOST)
         self.exchange_port = route.SMTP_PORT  # where hosts found by MX listen
         self.dice = dice
         self.trace = trace
@@ -421,6 +423,7 @@ class Rounds:
     async def close(self, grace: float) -> None:
         """Begin nothing new; wait until what is under way is over, at most `grace` seconds, and DOUBT more for the reply to a
         message that was written to its end: it would be sent twice."""
+        self.berths.close()
         for relay in self._relays.values():
             relay.close()
         self._mailroom.leave()

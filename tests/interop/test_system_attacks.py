@@ -277,6 +277,68 @@ def test_who_locks_his_own_mailbox_keeps_nobody_elses_mail_waiting(fresh):
     assert len(fresh.ids()) == 12
 
 
+TARPITS = """
+import fcntl, os, socket, struct, sys, threading
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+    name = b'lo'.ljust(16, b'\\0')
+    fcntl.ioctl(control, 0x8914, struct.pack('16sH14x', name, 0x49))  # SIOCSIFFLAGS: up, loopback, running
+bell = socket.socket()
+bell.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+bell.bind(('0.0.0.0', 25))
+bell.listen(4096)
+if os.fork():
+    bell.close()
+    os.execv(sys.argv[1], sys.argv[1:])
+
+def speak(line):
+    heard = line.makefile('rb')
+    line.sendall(b'220 x\\r\\n')
+    for command in heard:
+        verb = command[:4].upper()
+        line.sendall(b'354 x\\r\\n' if verb == b'DATA' else b'250 x\\r\\n')
+        if verb == b'DATA':
+            while heard.readline() != b'.\\r\\n':
+                pass
+            line.sendall(b'250 x\\r\\n')
+
+tarpits = []
+while True:
+    line, _ = bell.accept()
+    if line.getsockname()[0] == '127.0.0.2':
+        threading.Thread(target=speak, args=(line,), daemon=True).start()
+    else:
+        tarpits.append(line)
+"""
+
+
+def test_a_thousand_tarpits_keep_nobody_elses_mail_waiting(fresh):
+    """Direct delivery: who writes the addresses decides how many relays there are, and they may never say a word."""
+    fresh.configure("MAILNAME here.test\nRETRY 1h 3h\n")
+    words = ("--net", "--pid", "--kill-child", "--fork", sys.executable, "-c", TARPITS, str(fresh.programs / "dmad"), "-v")
+    with open(fresh.log, "ab") as log:
+        fresh.dmad = fresh.popen("unshare", *words, path="/usr/bin/unshare", stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    fresh.until(fresh.listens, what="dmad to listen")
+    for part in range(3):
+        fresh.send(*(f"m@[127.1.{part}.{number}]" for number in range(1, 251)), user="mallory")
+    fresh.until(lambda: len(fresh.ids()) == 3, what="her mail to be queued")
+    time.sleep(1)
+    began = time.monotonic()
+    fresh.send("b@[127.0.0.2]", user="bob")
+    fresh.until(lambda: len(fresh.ids()) == 3, what="bob's mail to leave")
+    assert b"delivery successful: 127.0.0.2" in fresh.log.read_bytes()
+    assert time.monotonic() - began < 10
+    daemons = [pid for pid in os.listdir("/proc") if pid.isdigit() and is_daemon(pid, fresh)]
+    assert 40 < max(len(os.listdir(f"/proc/{pid}/fd")) for pid in daemons) < 200
+
+
+def is_daemon(pid, machine):
+    try:
+        words = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\0")
+    except OSError:
+        return False
+    return words[2:3] == [str(machine.programs / "dmad").encode()]
+
+
 def test_a_full_disk_and_who_fills_it(fresh):
     fresh.spool.mkdir()
     mounted = fresh.run("mount", "-t", "tmpfs", "-o", "size=20m", "none", "/var/spool/dma", path="/bin/mount")
