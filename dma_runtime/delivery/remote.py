@@ -10,7 +10,8 @@ Rules:
 - Where a route has several hosts (FALLBACK, MX), what one of them defers is offered to the next in the same attempt
   (RFC 5321 5.1): what waits when a smarthost takes no mail, and with MX whatever is deferred. Not what may have been
   delivered, its connection having been lost behind the end of the message.
-- A refused sender is a pair (sender, relay): its other messages are deferred with the same words, untried.
+- A refused sender is a pair (sender, relay): its other messages are deferred with the same words, untried, for half of the
+  first back-off. What is due after that is tried: the relay may have changed its mind, and nothing expires unasked.
 - Where the owner stays, a session with nothing to send waits a while for the next message (`delivery.idle`).
 - RATE holds towards the relay, whatever host of it takes the mail: what has to wait is given the time of its turn
   (`policy.pace`).
@@ -104,7 +105,7 @@ class Relay:
         self.state = state
         self.approach = Approach(desk)
         self.waiting = Backlog()
-        self._refused_senders: dict[str, Outcome] = {}
+        self._refused_senders: dict[str, tuple[Outcome, float]] = {}  # and until when (wall clock)
         self.sessions: set[asyncio.Task[None]] = set()
         self._open_sessions: dict[Session, Hop] = {}
         self._idle = Idlers()
@@ -288,7 +289,7 @@ class Relay:
             work = self.waiting.next(hop)
             if work is None:
                 return None
-            if (known := self._refused_senders.get(work.item.envelope.sender)) is not None:
+            if (known := self._refused(work.item.envelope.sender)) is not None:
                 self._back(work, known)
                 continue
             try:
@@ -316,6 +317,14 @@ class Relay:
             self._went(work)
             return job
         return None
+
+    def _refused(self, sender: str) -> Outcome | None:
+        """What the relay said of this sender a moment ago, if it does not take it."""
+        outcome, until = self._refused_senders.get(sender, (None, 0.0))
+        if outcome is not None and self.desk.now().wall >= until:
+            del self._refused_senders[sender]
+            return None
+        return outcome
 
     def _job(self, work: Work, stored: StoredMessage, hop: Hop, *, last: bool) -> Job:
         envelope = work.item.envelope
@@ -398,7 +407,8 @@ class Relay:
             self.desk.split(work.item)
         for _, outcome in stays:
             if outcome.scope == SENDER and outcome.kind == DEFERRED:
-                self._refused_senders[work.item.envelope.sender] = outcome
+                until = self.desk.now().wall + self.desk.settings.config.RETRY[0] / 2
+                self._refused_senders[work.item.envelope.sender] = outcome, until
         if down is not None and self.approach.exhausted:
             self._all_wait(down, [])  # first, so that what was tried waits as long as the rest
         if stays:
