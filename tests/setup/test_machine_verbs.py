@@ -1,5 +1,6 @@
 """The verbs of system mode, on images with the real tools, and on a machine whose programs are in memory."""
 
+import dataclasses
 import fcntl
 import os
 import pathlib
@@ -159,6 +160,22 @@ class TestLibrary:
         assert [change.sign for change in library.plan({}, view_of(image))] == ["="]
         assert undo_all(view).complete  # with what Python compiled meanwhile
         assert tree(image, without=("var/lib/dma-setup",)) == before
+
+    @as_root
+    def test_everybody_may_read_what_was_compiled_whatever_roots_umask_is(self, image):
+        """Seen: with 077 every user's `sendmail` compiled the library at each start, 40 ms instead of 15."""
+        view = view_of(image)
+        (change,) = library.plan({}, view)
+        before = os.umask(0o077)
+        try:
+            dataclasses.replace(change, python="/usr/bin/python3").apply(System())
+        finally:
+            os.umask(before)
+        copy = image / library.path(view).lstrip("/")
+        modes = {path.stat().st_mode & 0o777 for path in copy.rglob("*") if path.is_file()}
+        folders = {path.stat().st_mode & 0o777 for path in [copy, *copy.rglob("*")] if path.is_dir()}
+        assert any(path.suffix == ".pyc" for path in copy.rglob("*"))
+        assert (modes, folders) == ({0o644}, {0o755})
 
     @as_root
     def test_a_copy_that_was_changed_is_left(self, image):
