@@ -35,9 +35,10 @@ class Service(Ours):
         self.socket = self.base / "run" / "submit.sock"
         self.dmad = self.base / "dmad"
         library = self.base / "library"
-        shutil.copytree(place.ROOT / "dma_runtime", library / "dma_runtime", ignore=shutil.ignore_patterns("__pycache__"))
-        subprocess.run([place.PYTHON, "-IS", "-m", "compileall", "-q", str(library)], check=True)
-        subprocess.run(["chmod", "-R", "a+rX", str(library)], check=True)  # other accounts run it, and must not compile it
+        if not library.exists():
+            shutil.copytree(place.ROOT / "dma_runtime", library / "dma_runtime", ignore=shutil.ignore_patterns("__pycache__"))
+            subprocess.run([place.PYTHON, "-IS", "-m", "compileall", "-q", str(library)], check=True)
+            subprocess.run(["chmod", "-R", "a+rX", str(library)], check=True)  # other accounts run it, and must not compile it
         text = pathlib.Path(self.sendmail).read_text().replace(str(place.ROOT), str(library))
         pathlib.Path(self.sendmail).write_text(text)
         text = text.replace("cmd.sendmail", "cmd.daemon")
