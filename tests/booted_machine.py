@@ -219,6 +219,7 @@ class BootedMachine:
 
     def kill(self, *pids):
         """SIGKILL, to processes by their numbers in the machine; the tree has no kill(1)."""
+        assert all(int(pid) > 0 for pid in pids), f"{pids}: 0 would be the process group of the tests themselves"
         self.run("python3", "-c", "import os, sys; [os.kill(int(pid), 9) for pid in sys.argv[1:]]", *map(str, pids))
 
     def log(self, lines=60):

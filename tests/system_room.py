@@ -37,7 +37,15 @@ def mail(subject, to="bob@example.org"):
 
 
 def main_process(machine, unit="dma.service"):
+    """"0" when there is none."""
     return machine.run("systemctl", "show", "--property=MainPID", "--value", unit).stdout.strip()
+
+
+def kill_daemon(machine):
+    """kill -9 of the daemon, as soon as there is one; its process number."""
+    wait_until(machine, lambda: main_process(machine) != "0")
+    machine.kill(pid := main_process(machine))
+    return pid
 
 
 def difference(before, after, but="-"):

@@ -274,7 +274,7 @@ def test_who_locks_his_own_mailbox_keeps_nobody_elses_mail_waiting(fresh):
     fresh.send("alice", user="bob")
     fresh.until((fresh.top / "mail" / "alice").exists, what="alice's mail")
     assert time.monotonic() - began < 15
-    assert len(fresh.ids()) == 12
+    fresh.until(lambda: len(fresh.ids()) == 12, what="her message to be gone")
 
 
 TARPITS = """

@@ -7,7 +7,7 @@ import postfix
 import pytest
 from booted_machine import BootedMachine
 from setup_home import PASSWORD
-from system_room import QUEUE, mail, main_process, set_up, subjects, wait_for, wait_until
+from system_room import QUEUE, kill_daemon, mail, main_process, set_up, subjects, wait_for, wait_until
 
 pytestmark = pytest.mark.timeout(1200)  # debootstrap, the first time
 
@@ -94,7 +94,9 @@ def instances(machine, unit):
 def killed(machine, unit):
     """An instance that is at work, killed."""
     wait_until(machine, lambda: instances(machine, unit))
-    machine.kill(*instances(machine, unit))
+    pids = instances(machine, unit)
+    assert pids
+    machine.kill(*pids)
 
 
 def drop_in(machine, unit, text):
@@ -141,7 +143,7 @@ def test_the_submitter_and_the_daemon_are_killed_together(machine, relay):
     for number in range(3):
         half = f"(printf 'Subject: half {number}\\n\\n'; sleep 5) 2>/dev/null | /usr/sbin/sendmail bob@example.org >/dev/null 2>&1 &"  # noqa: E501
         machine.run("sh", "-c", half + " sleep 0.5; kill -9 $!", user="alice", check=False)
-        machine.kill(main_process(machine))
+        kill_daemon(machine)
     machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("after them"), user="alice")
     wait_for(relay, ["after them"])
     assert not [subject for subject in subjects(relay) if subject.startswith("half")], "no part of a message was accepted"

@@ -11,7 +11,7 @@ import pytest
 from booted_machine import BootedMachine
 from mail_server import MailServer
 from setup_home import PASSWORD, relay
-from system_room import QUEUE, difference, mail, main_process, processes, set_up, subjects, wait_for, wait_until
+from system_room import QUEUE, difference, kill_daemon, mail, main_process, processes, set_up, subjects, wait_for, wait_until
 
 pytestmark = pytest.mark.timeout(1200)  # debootstrap, the first time
 
@@ -114,8 +114,7 @@ def nothing_is_lost_by_kill_9(machine, server):
         if done.returncode == 0:
             accepted.append(subject)
         if number % 3 == 0:
-            killed.append(main_process(machine))
-            machine.kill(killed[-1])
+            killed.append(kill_daemon(machine))
     assert len(set(killed)) == 4, "each time another one"
     assert len(accepted) >= 8
     machine.run("/usr/sbin/sendmail", "-q", check=False)
@@ -180,7 +179,7 @@ def test_on_demand_nothing_stays_and_a_timer_wakes_what_waits(machine, server):
     server.pause()
     machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("waits"), user="alice")
     wait_until(machine, lambda: "1 attempt" in machine.run(QUEUE, "list").stdout)
-    machine.kill(main_process(machine))
+    kill_daemon(machine)
     machine.run("systemctl", "stop", "dma.service")
     assert processes(machine) == []
     server.resume()
