@@ -366,6 +366,11 @@ def resolver(caller: Caller, mailname: str) -> Resolver:
 
         return othermta.deliverable(login)
 
+    def distrust(path: str) -> str:
+        from dma_runtime.system.trust import doubt
+
+        return doubt(path, 0 if caller.config.by_socket else os.geteuid())
+
     return Resolver(
         caller.config,
         mailname,
@@ -374,7 +379,7 @@ def resolver(caller: Caller, mailname: str) -> Resolver:
         aliases=aliases,
         include=contents,
         forward=forward,
-        distrust=distrusted,
+        distrust=distrust,
     )
 
 
@@ -391,13 +396,3 @@ def forward_of(login: str, caller: Caller) -> tuple[str | None, str]:
     uid = pwd.getpwnam(login).pw_uid
     home = home_directory(uid, caller.environ)
     return read(home, uid) if home and uid == os.geteuid() else (None, "")
-
-
-def distrusted(path: str) -> str:
-    """Why commands and files that the file at `path` names are not run, "" when they are."""
-    from dma_runtime.system.trust import distrust
-
-    try:
-        return distrust(os.path.abspath(path), os.geteuid())
-    except OSError as error:
-        return f"{path}: {error.strerror or error}"

@@ -27,7 +27,6 @@ from dma_runtime.delivery.mailboxes import posting_of
 from dma_runtime.envelope import Recipient
 from dma_runtime.message import mboxrd
 from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, Outcome
-from dma_runtime.policy.recipients import NO_PIPES_HERE
 from dma_runtime.system import identity, maildir, mbox, othermta
 from dma_runtime.system.fs import REAL, FileSystem
 
@@ -109,6 +108,13 @@ def put(
     return _store(letter, kind, path, uid, wait, fs)
 
 
+def put_into(file: str, letter: Letter, wait: float, fs: FileSystem = REAL) -> Outcome:
+    """Put it into a file of our own that the aliases or a `.forward` name, a Maildir with `/` at its end. Raises what the
+    letter's bytes raise."""
+    kind = "maildir" if file.endswith("/") else "mbox"
+    return _store(letter, kind, file.rstrip("/"), os.geteuid(), wait, fs)
+
+
 def _errand(
     spool: Spool,
     id: str,
@@ -122,19 +128,17 @@ def _errand(
     kind, text, user = errand_for
     if errand.nowhere(kind, text):
         return Outcome(DELIVERED, "discarded", status="2.0.0")
-    if config.by_socket:
-        return Outcome(FAILED, NO_PIPES_HERE, status="5.7.1")
     if (no := errand.refused(kind, text, config)) is not None:
         return no
+    if config.by_socket:
+        return mailboxes.run(spool, id, recipient, user, config)
     stored = spool.open(id)
     try:
         posting = posting_of(stored.envelope, Recipient(recipient.original), user, config)
         if kind == aliases.PIPE:
             return errand.run(text, posting, lambda: _chunks(stored))
         posting.part = next((i for i, r in enumerate(stored.envelope.recipients) if r == recipient), 0)
-        letter = Letter(posting, lambda: _chunks(stored))
-        form = "maildir" if text.endswith("/") else "mbox"
-        return _store(letter, form, text.rstrip("/"), os.geteuid(), wait, fs)
+        return put_into(text, Letter(posting, lambda: _chunks(stored)), wait, fs)
     finally:
         stored.close()
 

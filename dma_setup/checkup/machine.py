@@ -70,7 +70,8 @@ def waking(patient: Patient) -> Iterator[Diagnosis]:
 def _units(patient: Patient) -> Iterator[Diagnosis]:
     if not _systemd(patient):
         return
-    asleep = [unit for unit in service.SOCKETS if _active(patient, unit) != "active"]
+    new = [] if patient.system.look(f"{service.UNITS}/{service.COMMANDS}") else [service.COMMANDS]  # of no use without PIPES
+    asleep = [unit for unit in service.SOCKETS if unit not in new and _active(patient, unit) != "active"]
     if asleep:
         text = "programs cannot hand in mail: the service's sockets are not there"
         yield Diagnosis("units", FAIL, text, f"{', '.join(asleep)}: not active", f"sudo systemctl enable --now {' '.join(asleep)}")

@@ -1,9 +1,10 @@
 """`service: {resident}`: what runs mail on a machine: units of systemd, or without systemd a line for cron and a note.
 
-With systemd: the sockets, the daemon, the secret reader and the mailbox process, the account for systemd-sysusers and the
-directory of the sockets for systemd-tmpfiles. `resident`: the daemon stays; else it comes when mail is handed in, leaves
-when the queue is empty, and a timer wakes it while mail waits. What the other way needs goes. Below --root the files and
-their links are written and nothing is started. In user mode there is no service: `wake` looks after the queue.
+With systemd: the sockets, the daemon, the secret reader, the mailbox process and who runs commands, the account for
+systemd-sysusers and the directory of the sockets for systemd-tmpfiles. `resident`: the daemon stays; else it comes when mail
+is handed in, leaves when the queue is empty, and a timer wakes it while mail waits. What the other way needs goes. Below
+--root the files and their links are written and nothing is started. In user mode there is no service: `wake` looks after the
+queue.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ FRAGMENTS = {"sysusers.conf": "/etc/sysusers.d/dma.conf", "tmpfiles.conf": "/etc
 CRON = "/etc/cron.d/dma-queue"
 CREDENTIALS = "/etc/dma/credentials"
 
+COMMANDS = "dma-command.socket"
+
 # Unit -> (what wants it, what it is).
 ALWAYS = {
     "dma.socket": ("sockets.target", "where programs hand in mail"),
@@ -31,11 +34,13 @@ ALWAYS = {
     "dma-secret@.service": ("", "reads one password, without network"),
     "dma-mailbox.socket": ("sockets.target", "where the daemon hands over local mail"),
     "dma-mailbox@.service": ("", "delivers one message, without network"),
+    COMMANDS: ("sockets.target", "where the daemon asks for a command (PIPES)"),
+    "dma-command@.service": ("", "gives one message to a user's command"),
 }
 TIMER = {"dma-queue.service": ("", ""), "dma-queue.timer": ("timers.target", "wakes the queue every 15 minutes")}
-SOCKETS = ("dma.socket", "dma-secret.socket", "dma-mailbox.socket")
+SOCKETS = ("dma.socket", "dma-secret.socket", "dma-mailbox.socket", COMMANDS)
 RUNNING = (*SOCKETS, "dma.service", "dma-queue.timer")
-PATHS = ("/run/dma/submit.sock", "/run/dma/secret.sock", "/run/dma/mailbox.sock")
+PATHS = ("/run/dma/submit.sock", "/run/dma/secret.sock", "/run/dma/mailbox.sock", "/run/dma/command.sock")
 
 
 def plan(step: dict[str, Any], view: View) -> list[Change]:

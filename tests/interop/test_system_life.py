@@ -81,6 +81,51 @@ def test_a_sandboxed_service(machine, relay, name, size):
     assert len(arrived(relay, subject).get_content()) >= size // 70 * 70
 
 
+# ---------------------------------------------------------------- commands
+
+
+@pytest.fixture
+def pipes(machine):
+    machine.run("sh", "-c", "echo PIPES >> /etc/dma/dma.conf; cp -p /etc/aliases /root/aliases")
+    machine.run("systemctl", "restart", "dma.service")
+    yield
+    machine.run("sh", "-c", "sed -i /PIPES/d /etc/dma/dma.conf; cp -p /root/aliases /etc/aliases; rm -f /home/alice/.forward")
+    machine.run("systemctl", "restart", "dma.service")
+
+
+def test_commands_of_a_forward_and_the_aliases(machine, relay, pipes):
+    """A filter is any program of the user's: it writes at home and in /tmp, opens a connection, sends mail, runs Perl."""
+    program = (
+        "cat > got; id > /tmp/alices; perl -e 'print 1' >> /tmp/alices;"
+        " python3 -c 'import socket; socket.socket(); socket.socket(socket.AF_INET6)' && echo connected >> /tmp/alices;"
+        " printf 'Subject: answered\\n\\nx\\n' | /usr/sbin/sendmail bob@example.org"
+    )
+    machine.run("sh", "-c", "cat > ~/.forward", user="alice", given=f'\\alice, "|{program}"\n/home/alice/Maildir/\n')
+    machine.run("sh", "-c", "cat >> /etc/aliases", given='robot: "|id -un > /var/tmp/robots"\n')
+    machine.run("/usr/sbin/sendmail", "alice", "robot", given=mail("filtered", "alice"))
+    wait_until(machine, lambda: "Mail queue is empty" in machine.run("mailq").stdout)
+    assert "Subject: filtered" in machine.run("cat", "/home/alice/got").stdout
+    assert "Subject: filtered" in machine.run("sh", "-c", "cat /home/alice/Maildir/new/*").stdout
+    first, second = machine.run("cat", "/tmp/alices").stdout.splitlines()
+    assert first.startswith("uid=1000(alice) gid=1000(alice) groups=1000(alice)")
+    assert second == "1connected"
+    assert machine.run("cat", "/var/tmp/robots").stdout == "nobody\n"
+    wait_for(relay, ["answered"])
+    assert arrived(relay, "answered")["From"].startswith("alice"), "the kernel says whose mail it is"
+
+
+def test_a_command_is_killed_at_work(machine, pipes):
+    machine.run("sh", "-c", "cat > ~/.forward", user="alice", given='"|echo begun >> begun; sleep 4; cat > done"\n')
+    machine.run("/usr/sbin/sendmail", "alice", given=mail("killed command", "alice"))
+    wait_until(machine, lambda: (machine.tree / "home/alice/begun").exists())
+    killed(machine, "dma-command")
+    wait_until(machine, lambda: "1 attempt" in machine.run(QUEUE, "list").stdout)
+    wait_until(machine, lambda: "Mail queue is empty" in machine.run("mailq").stdout)
+    assert "Subject: killed command" in machine.run("cat", "/home/alice/done").stdout
+    assert machine.run("cat", "/home/alice/begun").stdout == "begun\n" * 2, "what was cut off is run again"
+    assert machine.run("pgrep", "-u", "alice", check=False).stdout == "", "and nothing of it is left"
+
+
 # ---------------------------------------------------------------- killed at work
 
 

@@ -38,6 +38,8 @@ class Office:
         if recipient.address == "mallory":
             time.sleep(self.slow)
             return LOCKED
+        if recipient.address.startswith("|"):
+            time.sleep(self.slow)
         return Outcome(DELIVERED, "delivered")
 
     def split(self, item):
@@ -125,6 +127,36 @@ def test_messages_to_one_mailbox_arrive_in_their_order(office):
             office.take("alice")
         await office.close()
         assert [id for id, _ in office.tried] == [f"m{number}" for number in range(1, 21)]
+
+    asyncio.run(story())
+
+
+def test_commands_keep_no_mailbox_waiting(office):
+    async def story():
+        office.open()
+        office.slow = 1.0
+        for number in range(THREADS):
+            office.take(f"| command {number}")
+        office.take("|mallory command", "alice", "|mallory other")
+        await office.until(lambda: ("alice", DELIVERED) in office.done)
+        assert office.done == [("alice", DELIVERED)], "before any command has ended, and told at once"
+        await office.close()
+        assert len(office.done) == THREADS + 3
+
+    asyncio.run(story())
+
+
+def test_one_users_commands_are_run_one_after_another(office):
+    async def story():
+        office.open()
+        office.slow = 0.2
+        for number in range(THREADS):
+            office.take(f"|mallory command {number}")
+        office.take("|alice command")
+        await office.until(lambda: any(address.startswith("|alice") for address, _ in office.done))
+        assert sum(address.startswith("|mallory") for _, address in office.tried) <= 2
+        await office.close()
+        assert len(office.done) == THREADS + 1
 
     asyncio.run(story())
 

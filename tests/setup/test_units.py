@@ -17,6 +17,8 @@ UNITS = (
     "dma-secret@.service",
     "dma-mailbox.socket",
     "dma-mailbox@.service",
+    "dma-command.socket",
+    "dma-command@.service",
     "dma-queue.service",
     "dma-queue.timer",
 )
@@ -61,7 +63,13 @@ def test_systemd_understands_every_line(units):
 
 @pytest.mark.parametrize(
     ("unit", "most"),
-    [("dma.service", 1.5), ("dma-secret@.service", 3.0), ("dma-mailbox@.service", 3.0), ("dma-queue.service", 3.0)],
+    [
+        ("dma.service", 1.5),
+        ("dma-secret@.service", 3.0),
+        ("dma-mailbox@.service", 3.0),
+        ("dma-command@.service", 3.0),
+        ("dma-queue.service", 3.0),
+    ],
 )
 def test_exposure(units, unit, most):
     tool("systemd-analyze")
@@ -86,7 +94,7 @@ def settings(name):
     return found
 
 
-@pytest.mark.parametrize("name", ["dma.service", "dma-secret@.service", "dma-mailbox@.service"])
+@pytest.mark.parametrize("name", ["dma.service", "dma-secret@.service", "dma-mailbox@.service", "dma-command@.service"])
 def test_traps_of_system_mode(name):
     """hard-parts.md, System mode: each of these lines was tried and broke something."""
     found = settings(name)
@@ -105,7 +113,7 @@ def test_the_service_carries_no_credential():
 
 def test_who_may_reach_which_socket():
     said = {}
-    for name in ("dma.socket", "dma-secret.socket", "dma-mailbox.socket"):
+    for name in ("dma.socket", "dma-secret.socket", "dma-mailbox.socket", "dma-command.socket"):
         found = settings(name)["Socket"]
         owner = found.get("SocketUser", ["root"])
         said[found["ListenStream"][0]] = (found["SocketMode"][0], owner[0], found.get("Accept", ["no"])[0])
@@ -115,6 +123,7 @@ def test_who_may_reach_which_socket():
         "/run/dma/submit.sock": ("0666", "root", "no"),
         "/run/dma/secret.sock": ("0600", "dma", "yes"),
         "/run/dma/mailbox.sock": ("0600", "dma", "yes"),
+        "/run/dma/command.sock": ("0600", "dma", "yes"),
     }
 
 
@@ -149,7 +158,9 @@ def relaxations(name):
     return found
 
 
-@pytest.mark.parametrize("name", ["dma.service", "dma-secret@.service", "dma-mailbox@.service", "dma-queue.service"])
+@pytest.mark.parametrize(
+    "name", ["dma.service", "dma-secret@.service", "dma-mailbox@.service", "dma-command@.service", "dma-queue.service"]
+)
 def test_every_relaxation_has_its_reason_above_it(name):
     found = relaxations(name)
     assert found
@@ -158,9 +169,10 @@ def test_every_relaxation_has_its_reason_above_it(name):
         assert "No PrivateUsers=" in text(name)
 
 
-def test_only_the_mailbox_process_may_become_others():
+def test_only_the_mailbox_processes_may_become_others():
     bounds = {name: settings(name)["Service"]["CapabilityBoundingSet"] for name in UNITS if name.startswith("dma-") and "@" in name}
-    assert bounds == {"dma-secret@.service": [""], "dma-mailbox@.service": ["CAP_SETUID CAP_SETGID"]}
+    others = ["CAP_SETUID CAP_SETGID"]
+    assert bounds == {"dma-secret@.service": [""], "dma-mailbox@.service": others, "dma-command@.service": others}
     assert settings("dma.service")["Service"]["CapabilityBoundingSet"] == [""]
 
 
