@@ -15,7 +15,7 @@ from system_room import QUEUE, difference, kill_daemon, mail, main_process, proc
 
 pytestmark = pytest.mark.timeout(1200)  # debootstrap, the first time
 
-SOCKETS = ("/run/dma/submit.sock", "/run/dma/secret.sock", "/run/dma/mailbox.sock")
+SOCKETS = ("/run/dma/submit.sock", "/run/dma/secret.sock", "/run/dma/mailbox.sock", "/run/dma/command.sock")
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_machine_from_nothing_to_mail_and_back(machine, server):
     wait_for(server, subjects(server)[:1])
     assert server.messages[0].login == "alice", "the password was decrypted by systemd for the daemon"
     assert server.messages[0].recipients == ["bob@example.org"], "root's alias"
-    for unit in ("dma.socket", "dma.service", "dma-secret.socket", "dma-mailbox.socket"):
+    for unit in ("dma.socket", "dma.service", "dma-secret.socket", "dma-mailbox.socket", "dma-command.socket"):
         assert machine.run("systemctl", "is-active", unit).stdout.strip() == "active"
     again = machine.run("dma-setup", "smarthost", "--answers", "/etc/dma/answers.smarthost.yml", "--check", check=False)
     assert (again.returncode, again.stderr) == (0, "")

@@ -94,6 +94,42 @@ class TestAccount:
         assert "dma:x:997" in (image / "etc/passwd").read_text()
 
     @as_root
+    @pytest.mark.parametrize(
+        "what", ["lock-link", "lock-fifo", "lock-directory", "tmp-link", "queue-link", "log-link", "control-link"]
+    )
+    def test_undo_touches_nothing_that_the_account_points_at(self, image, what):
+        """The account may have been broken into: what it left in its queue is nothing that root follows."""
+        view = view_of(image)
+        queue = {"path": "/var/spool/dma", "mode": "0700", "owner": "dma"}
+        for change in account.plan(DMA, view):
+            view.add(change)
+        make(view, *directory.plan(queue, view))
+        spool, victim = image / "var/spool/dma", image / "victim"
+        (victim / "empty").mkdir(parents=True)
+        (victim / "file").write_text("not yours\n")
+        for name in ("queue", "tmp", "log"):
+            (spool / name).mkdir()
+        (spool / "lock").write_text("")
+        name, kind = what.split("-")
+        place = spool / name
+        if place.is_dir():
+            place.rmdir()
+        place.unlink(missing_ok=True)
+        if kind == "fifo":
+            os.mkfifo(place)
+        elif kind == "directory":
+            (place / "deep").mkdir(parents=True)
+        else:
+            place.symlink_to(victim / {"lock": "file", "control": "file", "tmp": "empty"}.get(name, ""))
+        os.chown(place, 997, 997, follow_symlinks=False)
+        before = tree(victim)
+        undone = undo_all(view)
+        assert tree(victim) == before
+        if what not in ("control-link", "lock-fifo"):  # those go, as what they stand for would
+            assert [line for line in undone.left if "/var/spool/dma" in line]
+        assert (victim / "empty").is_dir()
+
+    @as_root
     def test_a_failure_in_the_middle_leaves_nothing(self, image):
         before = tree(image)
         view = view_of(image)
