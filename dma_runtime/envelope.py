@@ -38,6 +38,13 @@ class Recipient:
         self.notify = notify
         self.orcpt = orcpt
 
+    @property
+    def named(self) -> str:
+        """The address for lists and reports. A command or file (`aliases.as_address`) is its owner's affair: who that is, or
+        for one of the aliases what was asked for."""
+        user, blank, _ = self.address[1:].partition(" ")
+        return (user or self.original) if blank and self.address[0] in "|>" else self.address
+
     def asks(self, event: str) -> bool:
         """Whether the sender wants to hear of `success`, `failure` or `delay`. Who said nothing hears of the last two."""
         return event in (self.notify.split(",") if self.notify else ("failure", "delay"))  # RFC 3461 4.1

@@ -4,8 +4,9 @@
     keyring -b dma_runtime.keyring_backend.Keyring get dma:smtp.example.org alice
 
 The entry of (dma:HOST, login) is the credential `dma.HOST.LOGIN`, which `dma-secret@.service` loads; the entries that
-dma-setup keeps for undo have names of their own. Never chosen by keyring's own detection, and no part of its chain of
-backends (priority below zero); it is named, or handed to `keyring.set_keyring`.
+dma-setup keeps for undo have names of their own. (credential:, NAME) is the credential NAME, whatever it is for. Never chosen
+by keyring's own detection, and no part of its chain of backends (priority below zero); it is named, or handed to
+`keyring.set_keyring`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from keyring.errors import KeyringError, PasswordDeleteError, PasswordSetError
 
 from dma_runtime import keyrings
 from dma_runtime.system.credentials import DIRECTORY, Store, Unusable
+
+BY_NAME = "credential:"  # the service under which a user is the name of a credential
 
 
 class Keyring(KeyringBackend):
@@ -54,4 +57,6 @@ class Keyring(KeyringBackend):
 
 def _name(service: str, user: str) -> str:
     kind, colon, host = service.partition(":")
+    if service == BY_NAME:
+        return user
     return keyrings.credential(host, user) if kind == "dma" and colon else keyrings.escaped(f"{service}.{user}")

@@ -1,10 +1,12 @@
 """What the daemon asks of the mailbox process, and what it is told: the header and result frames between the two (`frames`).
 
-do: append, one message into the mailbox of `login`, which follows in DATA frames; or forward, the text of its `.forward`.
-For append: `sender` and `address` as they stand in the envelope, `id`, `accepted_at` and `part` (the recipient's number)
-name the delivery, the same in every attempt.
+do: append, one message into the mailbox of `login`, which follows in DATA frames; forward, the text of its `.forward`; or
+run, one message for the command or file `errand` (as `aliases.as_address` writes it) of its `.forward` or, with no login,
+of the aliases file.
+For append and run: `sender` and `address` as they stand in the envelope, `id`, `accepted_at` and `part` (the recipient's
+number) name the delivery, the same in every attempt.
 
-The result of append is an Outcome; that of forward its text, None when there is no such file, or why it is not used.
+The result of append and run is an Outcome; that of forward its text, None when there is no such file, or why it is not used.
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ from __future__ import annotations
 from dma_runtime import frames
 from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, Outcome
 
-APPEND, FORWARD = "append", "forward"
+APPEND, FORWARD, RUN = "append", "forward", "run"
 
 _KINDS: dict[str, type] = {
     "do": str, "login": str, "sender": str, "address": str, "id": str, "accepted_at": float, "part": int,
+    "errand": str,
 }  # fmt: skip
 _OUTCOME: dict[str, type] = {"kind": str, "text": str, "status": str, "tell": bool, "hint": str}
 _FORWARD: dict[str, type] = {"text": str, "unsafe": str}
@@ -34,6 +37,7 @@ class Posting:
         self.id = ""
         self.accepted_at = 0.0
         self.part = 0
+        self.errand = ""
 
 
 def encode(posting: Posting) -> bytes:
@@ -45,8 +49,9 @@ def encode(posting: Posting) -> bytes:
 def decode(payload: bytes) -> Posting:
     """Raises frames.BadFrame."""
     said = frames.read_object(payload, _KINDS)
-    if said.get("do") not in (APPEND, FORWARD) or not said.get("login"):
-        raise frames.BadFrame("neither append nor forward, or for nobody")
+    do = said.get("do")
+    if do not in (APPEND, FORWARD, RUN) or not said.get("errand" if do == RUN else "login"):
+        raise frames.BadFrame("neither append, forward nor run, or for nobody")
     posting = Posting(APPEND, "")
     for name, value in said.items():
         setattr(posting, name, value)

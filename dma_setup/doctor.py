@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 
-from dma_setup.checkup import configuration, files, journals, machine, names, queue, sender, signin
+from dma_setup.checkup import configuration, files, journals, machine, names, owner, queue, sender, signin
 from dma_setup.checkup.finding import FAIL, WARN, Check, Diagnosis, Patient
 
 DEADLINE = 25.0  # seconds; a relay may take 10 to connect and longer to greet
@@ -26,6 +26,7 @@ CHECKS: dict[str, Check] = {
     "tls": configuration.in_the_clear,
     "certificate": signin.certificate,
     "machine-key": signin.machine_key,
+    "credentials": signin.other_credentials,
     "notices": queue.notices,
     "queue": queue.waiting,
     "machine": queue.machine,
@@ -40,11 +41,17 @@ CHECKS: dict[str, Check] = {
     "journals": journals.check,
 }
 
+IN_THE_QUEUE: tuple[Check, ...] = (queue.notices, queue.waiting, queue.machine, queue.home)
+
 
 def examine(patient: Patient, checks: dict[str, Check] | None = None, deadline: float = DEADLINE) -> list[Diagnosis]:
     """Every finding."""
     wanted = CHECKS if checks is None else checks
     results: dict[str, list[Diagnosis]] = {}
+    end = time.monotonic() + deadline
+    if owner.is_another(patient):
+        theirs = {name: check for name, check in wanted.items() if check in IN_THE_QUEUE}
+        results = owner.examine(patient, theirs, deadline) if theirs else {}
 
     def run(name: str, check: Check) -> None:
         try:
@@ -52,9 +59,8 @@ def examine(patient: Patient, checks: dict[str, Check] | None = None, deadline: 
         except Exception as error:
             results[name] = [Diagnosis(name, WARN, f"{name} could not be looked at", f"{type(error).__name__}: {error}")]
 
-    end = time.monotonic() + deadline
     # Daemon threads: a check that hangs for ever does not keep the program from ending.
-    threads = [threading.Thread(target=run, args=item, daemon=True) for item in wanted.items()]
+    threads = [threading.Thread(target=run, args=item, daemon=True) for item in wanted.items() if item[0] not in results]
     for thread in threads:
         thread.start()
     for thread in threads:

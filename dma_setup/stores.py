@@ -18,6 +18,7 @@ from dma_setup.system import Ran, System
 
 MACHINE = "systemd-creds"  # system mode
 NAMES = ("secret-service", "kwallet", "pass", MACHINE)
+BY_NAME = "credential:"  # dma_runtime.keyring_backend has it too; importing that here would cost the keyring library
 SECONDS = 10
 
 
@@ -39,6 +40,13 @@ class Stores:
         done = self._do("get", store, service, user)
         return Secret(done.output) if done.status == 0 else None
 
+    def unreadable(self, name: str) -> str:
+        """Why the machine's credential NAME cannot be read; "" when it can."""
+        try:
+            return "" if self.get(MACHINE, BY_NAME, name) is not None else "it is not there"
+        except StoreProblem as problem:
+            return problem.text
+
     def set(self, store: str, service: str, user: str, secret: Secret) -> None:
         self._do("set", store, service, user, secret.reveal())
 
@@ -54,7 +62,8 @@ class Stores:
             name = keyrings.backend(store)
         except ValueError as error:
             raise StoreProblem(f"unknown keyring {store}; there are {error}") from None
-        words = [sys.executable, "-m", "dma_setup.keyring_child", operation, name, service, user]
+        # -P: with -m Python would look for modules in the current directory first, and that may be anybody's (/tmp).
+        words = [sys.executable, "-P", "-m", "dma_setup.keyring_child", operation, name, service, user]
         done = self._system.run(words, given, SECONDS, environment())
         absent = done.status == 1 and operation in ("get", "delete") and not done.errors.strip()
         if done.status != 0 and not absent:  # 1 is also how Python ends when a library cannot be loaded

@@ -101,6 +101,14 @@ class View:
             self._stored[key] = self._stores.get(*key)
         return self._stored[key]
 
+    def unreadable(self, name: str) -> str:
+        """Why the machine's credential NAME cannot be read now; "" when it can."""
+        return self._stores.unreadable(name)
+
+    def listing(self, path: str) -> list[str]:
+        """The names in a directory, as it is now."""
+        return self.system.listing(self.place.at(path))
+
     def run(self, words: list[str]) -> tuple[int, str]:
         """A command that only reads: (status, output)."""
         done = self.system.run(words)

@@ -15,6 +15,7 @@ import hashlib
 import os
 import pathlib
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -26,7 +27,7 @@ import pytest
 from virtual_terminal import VirtualTerminal
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PACKAGES = "python3,systemd,systemd-sysv,dbus"
+PACKAGES = "python3,systemd,systemd-sysv,dbus,cron,s-nail,ucf"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 # What dma-setup needs, as it is installed for these tests; the machine has Debian's own interpreter.
@@ -186,9 +187,11 @@ class BootedMachine:
                 self._container.wait(10)
         self._container = None
 
-    def reboot(self):
-        self.power_off()
-        return self.boot()
+    def pull_the_plug(self):
+        """Every process of the machine ends at once."""
+        os.kill(int(self._leader), signal.SIGKILL)
+        self._container.wait(30)
+        self._container = None
 
     def __enter__(self):
         return self.boot()
@@ -201,7 +204,7 @@ class BootedMachine:
     def run(self, *words, given="", check=True, user="", seconds=60, **environment):
         """Run a command in the machine, with root's environment as sudo gives it, or as `user`."""
         settings = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": f"/home/{user}" if user else "/root", **environment}
-        enter = ["nsenter", "--target", self._leader, "--all", "--wd=/", "env", "-i", *(f"{n}={v}" for n, v in settings.items())]
+        enter = ["nsenter", "--target", self._leader, "--all", "--wdns=/", "env", "-i", *(f"{n}={v}" for n, v in settings.items())]
         become = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--"] if user else []
         done = subprocess.run([*enter, *become, *words], input=given, capture_output=True, text=True, timeout=seconds)
         assert "Traceback" not in done.stderr, done.stderr
@@ -211,8 +214,13 @@ class BootedMachine:
     def terminal(self, *words, **environment):
         """A command in the machine at a terminal of 80 columns, as root."""
         settings = {"PATH": PATH, "LANG": "C.UTF-8", "HOME": "/root", "TERM": "xterm-256color", **environment}
-        enter = ["nsenter", "--target", self._leader, "--all", "--wd=/", "env", "-i", *(f"{n}={v}" for n, v in settings.items())]
+        enter = ["nsenter", "--target", self._leader, "--all", "--wdns=/", "env", "-i", *(f"{n}={v}" for n, v in settings.items())]
         return VirtualTerminal([shutil.which(enter[0]), *enter[1:], *words], {})
+
+    def kill(self, *pids):
+        """SIGKILL, to processes by their numbers in the machine; the tree has no kill(1)."""
+        assert all(int(pid) > 0 for pid in pids), f"{pids}: 0 would be the process group of the tests themselves"
+        self.run("python3", "-c", "import os, sys; [os.kill(int(pid), 9) for pid in sys.argv[1:]]", *map(str, pids))
 
     def log(self, lines=60):
         done = subprocess.run(

@@ -132,7 +132,7 @@ class Machine:
         return [*inside, str(path or self.programs / program), *arguments]
 
     def environment(self, user):
-        home = {"root": "/root"}.get(user, f"/home/{user}")
+        home = "/" if isinstance(user, tuple) else {"root": "/root"}.get(user, f"/home/{user}")
         return {"PATH": f"{self.programs}:/usr/bin:/bin", "HOME": home}
 
     def popen(self, program, *arguments, user="root", environment=None, path=None, **keywords):

@@ -135,6 +135,10 @@ class Postfix:
         (self.config / "main.cf").write_text(self._main(owner))
         (self.config / "master.cf").write_text(self._master())
         self._control("start")
+        self._wait_for_ports()
+        return self
+
+    def _wait_for_ports(self):
         deadline = time.monotonic() + 20
         for port in self.ports.values():
             while True:
@@ -145,13 +149,20 @@ class Postfix:
                     if time.monotonic() > deadline:
                         raise
                     time.sleep(0.05)
-        return self
 
     def stop(self):
         try:
             self._control("stop")
         finally:
             shutil.rmtree(self.directory, ignore_errors=True)
+
+    def pause(self):
+        """Nobody listens any more; what arrived is kept."""
+        self._control("stop")
+
+    def resume(self):
+        self._control("start")
+        self._wait_for_ports()
 
     def __enter__(self):
         try:

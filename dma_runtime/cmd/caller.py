@@ -93,6 +93,9 @@ class Caller:
         """Whether -f is taken without a remark in the header: in a queue of one's own always."""
         return True
 
+    def check_count(self, recipients: int) -> None:
+        """Whether one message may ask for so many recipients: in a queue of one's own always. Raises DmaError."""
+
     def warn(self, text: str) -> None:
         """To the log, and to a person at a terminal."""
         self.log.warning(text)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 AGAIN = 300.0  # seconds until an owner without a supervisor tries again what ended it
 PAUSE = 0.2  # seconds between two looks at a lock that is held
 CHANGE = 60.0  # seconds for an owner to carry out a change
+COMES = 30.0  # seconds for a daemon to be there when its socket is
 WAIT = 7 * 86400  # seconds; somebody who asked to wait waits for the attempt, however long its timeouts are
 
 
@@ -132,6 +133,13 @@ def _attempt(config: Config, log: MailLog, goal: Goal, verbose: bool) -> bool:
     spool.prepare(own_only=config.user_mode)
     trace = _to_stdout if verbose else _to_file(config, log)
     question: dict[str, object] = {"do": "run", "ids": goal.ids, "due": goal.due_only, "wait": True}
+    if config.by_socket and _knock(config.SOCKET):
+        # The machine's daemon is there, or is started now: it delivers, in its own sandbox.
+        until = time.monotonic() + COMES
+        while time.monotonic() < until:
+            if ask(spool, question, timeout=WAIT) is not None:
+                return False
+            time.sleep(PAUSE)
     while True:
         owner = hold(spool, config, log, goal, trace=trace)
         if owner is not None:
@@ -141,6 +149,17 @@ def _attempt(config: Config, log: MailLog, goal: Goal, verbose: bool) -> bool:
                 _to_stdout("-- the process that owns the queue made the attempt; what was said is in its log")
             return False  # the owner that answered stays with the queue
         # It left between our two questions: the lock is free now.
+
+
+def _knock(path: str) -> bool:
+    """Connect to the submission socket and leave: whoever listens for the daemon starts it. Whether somebody listens."""
+    from dma_runtime.system import localsocket
+
+    try:
+        localsocket.connect(path, let_in=COMES, timeout=COMES).close()
+    except OSError:
+        return False
+    return True
 
 
 def change(config: Config, log: MailLog, verb: str, id: str = "") -> dict[str, object]:

@@ -1,15 +1,17 @@
-"""The mailbox process: one append to one user's mailbox, or one read of one user's `.forward`, as that user.
+"""The mailbox process: one append to one user's mailbox, one read of one user's `.forward`, or one command, as that user.
 
-    dma-mailbox                  serves the connection on standard input (dma-mailbox@.service, Accept=yes)
-    dma-mailbox --listen PATH    without systemd: listens there, 0600 of the account dma, one process a connection
+    dma-mailbox                  serves the connection on standard input (dma-mailbox@.service, Accept=yes): no commands
+    dma-mailbox --commands       the same for commands and files alone (dma-command@.service; `cmd.errands`)
+    dma-mailbox --listen PATH    without systemd: listens there, 0600 of the account dma, one process a connection, for all
 
-It hears no network. It is root only until it knows whose mailbox it is; then it is that user for good, with group mail beside
-(the directory /var/mail is the group's) and no other group, and for a `.forward` without group mail too.
+It hears no network itself. It is root only until it knows whose mailbox it is; then it is that user for good, with group mail
+beside (the directory /var/mail is the group's) and no other group, and for a `.forward` or a command without group mail too.
 
 - Only root and the account dma are served (SO_PEERCRED); anybody else is closed without a word, and logged.
 - What may be written is decided by `system.mbox` and `system.maildir`: no links, no FIFOs, one name, the recipient's own.
 - The message counts when its commit frame has come: otherwise what was written of it is cut off again.
-- 30 s of silence from the daemon, or 300 s in all, and the process ends; the mailbox is as it was.
+- 30 s of silence from the daemon, or 300 s in all, and the process ends; the mailbox is as it was. A `.forward` has 10 s, a
+  command its own time once the message has come.
 - A `.forward` is used when nobody but the user or root can have written it (`system.forward`).
 """
 
@@ -27,8 +29,8 @@ import time
 from dma_runtime import __version__, frames, posting
 from dma_runtime.delivery.local import MAILDROP, Letter, put
 from dma_runtime.errors import DmaError
-from dma_runtime.outcome import FAILED, Outcome
-from dma_runtime.posting import FORWARD, Posting
+from dma_runtime.outcome import DEFERRED, FAILED, Outcome
+from dma_runtime.posting import FORWARD, RUN, Posting
 from dma_runtime.system import forward, localsocket, mbox, privilege
 from dma_runtime.system.maillog import ERR, WARNING, MailLog
 from dma_runtime.system.spool import is_id
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 SILENCE = 30.0  # seconds
 ALL = 300  # seconds
+FORWARD_ALL = 10  # seconds; the daemon waits no longer (`delivery.mailboxes`)
 GROUP = "mail"
 PAUSE = 1.0  # seconds
 _PIECE = 65536
@@ -47,6 +50,7 @@ _PIECE = 65536
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="dma-mailbox", description="Put one message into one mailbox.")
     parser.add_argument("--listen", metavar="PATH", help="listen there instead of serving standard input")
+    parser.add_argument("--commands", action="store_true", help="run a command or write a file, and do nothing else")
     parser.add_argument("--version", action="version", version=f"dma {__version__}")
     options = parser.parse_args(argv)
     try:
@@ -60,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         if options.listen:
             listen(options.listen, log)
         connection = socket.socket(fileno=os.dup(0))
-        return serve(connection, log)
+        return serve(connection, log, Does(commands=options.commands or bool(options.listen), mailboxes=not options.commands))
     except DmaError as error:
         print(f"dma-mailbox: {error.text}", file=sys.stderr)
         return error.status
@@ -105,7 +109,15 @@ def listen(path: str, log: MailLog) -> None:
 # ---------------------------------------------------------------- one conversation
 
 
-def serve(connection: socket.socket, log: MailLog) -> int:
+class Does:
+    """Which operations are for this process."""
+
+    def __init__(self, *, commands: bool, mailboxes: bool) -> None:
+        self.commands = commands
+        self.mailboxes = mailboxes
+
+
+def serve(connection: socket.socket, log: MailLog, does: Does) -> int:
     """Serve one connection. Returns the exit status: 0 when an answer was given."""
     if not _may_ask(connection, log):
         return 77
@@ -114,7 +126,7 @@ def serve(connection: socket.socket, log: MailLog) -> int:
     connection.settimeout(SILENCE)
     heard = _Hearing(connection)
     try:
-        answer = _answer(heard)
+        answer = _answer(heard, does)
         signal.alarm(0)  # what was done is done
         connection.sendall(answer)
         return 0
@@ -173,23 +185,44 @@ class _Hearing:
             yield data
 
 
-def _answer(heard: _Hearing) -> bytes:
+def _answer(heard: _Hearing, does: Does) -> bytes:
     kind, payload = heard.frame()
     if kind != frames.HEADER:
         raise frames.BadFrame(f"a frame {kind.decode()} before the request")
     asked = posting.decode(payload)
+    if not (does.commands if asked.do == RUN else does.mailboxes):
+        return _refused(asked, Outcome(DEFERRED, "that is another unit's", status="4.3.5", tell=True, hint="run dma-setup"))
+    if asked.do == RUN:
+        return _run(asked, heard)
     try:
         entry = pwd.getpwnam(asked.login)
     except (KeyError, ValueError, UnicodeError):
         return _refused(asked, Outcome(FAILED, f"there is no user {asked.login} here", status="5.1.1"))
     if asked.do == FORWARD:
         become(entry, with_mail=False)
+        # A home that does not answer (its owner may have made it so) holds no process: the kernel ends it.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(FORWARD_ALL)
         return _forward(entry)
     if not is_id(asked.id) or asked.part < 0:
         raise frames.BadFrame("a message without an id")
     become(entry, with_mail=True)
     letter = Letter(asked, heard.message)
     return posting.encode_outcome(put(letter, entry.pw_dir, uid=entry.pw_uid, maildrop=MAILDROP, wait=mbox.WAIT, strict=True))
+
+
+def _run(asked: Posting, heard: _Hearing) -> bytes:
+    from dma_runtime.cmd import errands
+    from dma_runtime.delivery import errand
+
+    def message() -> Iterator[bytes]:
+        yield from heard.message()
+        signal.alarm(int(errand.SECONDS) + 60)
+
+    if not is_id(asked.id) or asked.part < 0:
+        raise frames.BadFrame("a message without an id")
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # as for a .forward: the home may not answer
+    return posting.encode_outcome(errands.answer(asked, lambda who: become(who, with_mail=False), message))
 
 
 def _refused(asked: Posting, outcome: Outcome) -> bytes:

@@ -63,6 +63,6 @@ def _from_files(spool: Spool) -> Iterator[str]:
 
                 yield plainlist.blocks(envelope, fold(envelope, Ledger(spool).events(id)))
             else:
-                yield "--\n".join(plainlist.block(id, envelope.sender, one.address) for one in envelope.recipients)
+                yield "--\n".join(plainlist.block(id, envelope.sender, one.named) for one in envelope.recipients)
         except (BrokenMessage, OSError):
             continue  # damaged, delivered since, or not to be read: the others are shown

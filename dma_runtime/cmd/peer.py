@@ -11,6 +11,8 @@ from dma_runtime.cmd import options as cli
 from dma_runtime.cmd.caller import Caller
 from dma_runtime.cmd.submit import Submission
 from dma_runtime.cmd.verify import verification
+from dma_runtime.errors import EX_UNAVAILABLE, DmaError
+from dma_runtime.policy.limits import most_recipients
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +57,12 @@ class Peer(Caller):
 
     def leave_owner(self, *, run: bool) -> None:
         """The owner is this process."""
+
+    def check_count(self, recipients: int) -> None:
+        most = most_recipients(self.uid)
+        if recipients > most:
+            text = f"more than {most} recipients for one message; send it in parts, or to a list in the aliases"
+            raise DmaError(text, EX_UNAVAILABLE)
 
     def may_name_sender(self) -> bool:
         """Root, the mail account, and whom TRUSTED names, as sendmail's trusted users."""

@@ -5,6 +5,8 @@
 - The socket comes from systemd (LISTEN_FDS), else it is bound here and may be used by everybody (0666). It is left behind:
   who connects meanwhile is refused, and comes again.
 - No core dump: secrets pass through this process.
+- An upgrade in place puts another version's files under a daemon that runs. So all of ours that it may ever need is imported
+  when it starts, also what a submission in user mode imports only with its first local recipient.
 
 Raises DmaError: 75 when another daemon listens, 73 and 78 for what will not pass by itself.
 """
@@ -18,6 +20,7 @@ import signal
 import socket
 import stat
 
+import dma_runtime.policy.expansion  # noqa: F401 see "An upgrade"
 from dma_runtime.cmd import peer
 from dma_runtime.delivery.reception import Reception
 from dma_runtime.delivery.supervision import Supervision

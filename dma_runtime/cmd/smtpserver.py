@@ -32,7 +32,7 @@ from dma_runtime.errors import (
 from dma_runtime.message.intake import Intake
 from dma_runtime.policy.sender import envelope_sender
 from dma_runtime.smtp.arguments import Mail, Rcpt, Refused
-from dma_runtime.smtp.server import Server
+from dma_runtime.smtp.server import RECIPIENTS, Server
 from dma_runtime.system import identity
 from dma_runtime.system.held import Held
 
@@ -59,7 +59,7 @@ def serve(caller: Caller) -> int:
     except DmaError:
         put(f"421 4.3.5 {name} mail is not set up properly here; try again later\r\n".encode())
         raise
-    server = Server(name, Desk(caller))
+    server = Server(name, Desk(caller), recipients=_most_recipients(caller))
     try:
         put(server.greeting())
         while not server.closed:
@@ -76,6 +76,15 @@ def serve(caller: Caller) -> int:
     finally:
         server.end()
     return EX_OK
+
+
+def _most_recipients(caller: Caller) -> int:
+    """For one message; a client that is told 452 sends it again to those that are left (RFC 5321 4.5.3.1.10)."""
+    if not caller.system_mode:
+        return RECIPIENTS
+    from dma_runtime.policy.limits import most_recipients
+
+    return min(RECIPIENTS, most_recipients(caller.uid))
 
 
 class Desk:

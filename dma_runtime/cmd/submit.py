@@ -129,12 +129,14 @@ class Submission:
         asked = [found for operand in self.options.operands for found in argument(operand)]
         if not asked and not self.options.extract:
             raise DmaError("no recipients from command line", EX_NOINPUT)
+        self.caller.check_count(len(asked))
         recipients = [] if self.options.extract else self._accept(asked)
         self._prepare_spool()
         intake = Intake(self.source.read, ignore_dots=self.options.ignore_dots)
-        fields, body = headers.read(intake.read)
+        fields, body = headers.read(intake.read, shared=self.config.by_socket)
         if self.options.extract:
             asked += headers.recipients(fields)
+            self.caller.check_count(len(asked))
             if not asked:
                 raise DmaError("no recipients from headers", EX_NOINPUT)
             recipients = self._accept(asked)
@@ -364,6 +366,11 @@ def resolver(caller: Caller, mailname: str) -> Resolver:
 
         return othermta.deliverable(login)
 
+    def distrust(path: str) -> str:
+        from dma_runtime.system.trust import doubt
+
+        return doubt(path, 0 if caller.config.by_socket else os.geteuid())
+
     return Resolver(
         caller.config,
         mailname,
@@ -372,7 +379,7 @@ def resolver(caller: Caller, mailname: str) -> Resolver:
         aliases=aliases,
         include=contents,
         forward=forward,
-        distrust=distrusted,
+        distrust=distrust,
     )
 
 
@@ -389,13 +396,3 @@ def forward_of(login: str, caller: Caller) -> tuple[str | None, str]:
     uid = pwd.getpwnam(login).pw_uid
     home = home_directory(uid, caller.environ)
     return read(home, uid) if home and uid == os.geteuid() else (None, "")
-
-
-def distrusted(path: str) -> str:
-    """Why commands and files that the file at `path` names are not run, "" when they are."""
-    from dma_runtime.system.trust import distrust
-
-    try:
-        return distrust(os.abspath(path), os.geteuid())
-    except OSError as error:
-        return f"{path}: {error.strerror or error}"

@@ -3,7 +3,9 @@
 Rules:
 - Two lanes: messages handed in just now, and those that waited before. A fresh message does not wait behind ten thousand
   that became due together: of `FRESH_IN_A_ROW` + 1 turns the first are the fresh lane's, the last is the other's, so
-  neither starves. Within a lane it is first come, first served.
+  neither starves.
+- Within a lane the users of the machine have turns, and of one user's messages it is first come, first served: nobody waits
+  behind the thousand messages of another.
 - What comes back untried goes to the front of its lane.
 - Where a route has several hosts, a session takes only what its host has not tried; the rest keeps its place.
 """
@@ -50,12 +52,71 @@ class Work:
             self.stored = None
 
 
+class _Lane:
+    """What waits, by uid; the first uid has the next turn. No user's deque is empty."""
+
+    def __init__(self) -> None:
+        self._users: dict[int, deque[Work]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._users.values()))
+
+    def __iter__(self) -> Iterator[Work]:
+        """In the order of the turns."""
+        rest = [iter(works) for works in self._users.values()]
+        while rest:
+            still = []
+            for works in rest:
+                for work in works:
+                    yield work
+                    still.append(works)
+                    break
+            rest = still
+
+    @property
+    def head(self) -> Work:
+        return next(iter(self._users.values()))[0]
+
+    def add(self, work: Work) -> None:
+        self._users.setdefault(work.item.envelope.uid, deque()).append(work)
+
+    def put_back(self, work: Work) -> None:
+        uid = work.item.envelope.uid
+        works = self._users.pop(uid, deque())
+        works.appendleft(work)
+        self._users = {uid: works, **self._users}
+
+    def next(self, hop: Hop) -> Work | None:
+        for uid, works in self._users.items():
+            for at, work in enumerate(works):
+                if hop not in work.tried:
+                    del works[at]
+                    del self._users[uid]
+                    if works:
+                        self._users[uid] = works  # last now
+                    return work
+        return None
+
+    def remove(self, work: Work) -> bool:
+        uid = work.item.envelope.uid
+        try:
+            self._users[uid].remove(work)
+        except (KeyError, ValueError):
+            return False
+        if not self._users[uid]:
+            del self._users[uid]
+        return True
+
+    def clear(self) -> None:
+        self._users.clear()
+
+
 class Backlog:
     """See the module's docstring."""
 
     def __init__(self) -> None:
-        self._fresh: deque[Work] = deque()
-        self._older: deque[Work] = deque()
+        self._fresh = _Lane()
+        self._older = _Lane()
         self._row = 0  # turns of the fresh lane since the other had one
 
     def __len__(self) -> int:
@@ -66,18 +127,18 @@ class Backlog:
         yield from self._older
 
     def add(self, work: Work) -> None:
-        (self._fresh if work.fresh else self._older).append(work)
+        (self._fresh if work.fresh else self._older).add(work)
 
     def put_back(self, works: Iterable[Work]) -> None:
         """To the front, the first of them first."""
         for work in reversed(list(works)):
-            (self._fresh if work.fresh else self._older).appendleft(work)
+            (self._fresh if work.fresh else self._older).put_back(work)
 
     @property
     def head(self) -> Work | None:
         """Whose turn is next, at whatever host."""
         lanes = self._lanes()
-        return lanes[0][0] if lanes else None
+        return lanes[0].head if lanes else None
 
     def has(self, hop: Hop) -> bool:
         """Whether something waits that `hop` has not tried."""
@@ -86,22 +147,14 @@ class Backlog:
     def next(self, hop: Hop) -> Work | None:
         """Take whose turn it is at `hop`, None when nobody's."""
         for lane in self._lanes():
-            for at, work in enumerate(lane):
-                if hop not in work.tried:
-                    del lane[at]
-                    self._row = self._row + 1 if lane is self._fresh else 0
-                    return work
+            if (work := lane.next(hop)) is not None:
+                self._row = self._row + 1 if lane is self._fresh else 0
+                return work
         return None
 
     def remove(self, work: Work) -> bool:
         """Take it out; False when it is not here any more."""
-        for lane in (self._fresh, self._older):
-            try:
-                lane.remove(work)
-            except ValueError:
-                continue
-            return True
-        return False
+        return self._fresh.remove(work) or self._older.remove(work)
 
     def take_all(self) -> list[Work]:
         """Everything, in the order of the turns but for the mixing of the lanes."""
@@ -110,7 +163,7 @@ class Backlog:
         self._older.clear()
         return works
 
-    def _lanes(self) -> list[deque[Work]]:
+    def _lanes(self) -> list[_Lane]:
         lanes = [self._fresh, self._older]
         if self._row >= FRESH_IN_A_ROW:
             lanes.reverse()

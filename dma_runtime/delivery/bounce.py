@@ -21,6 +21,7 @@ cannot be written: nothing has happened then, and the step is to be repeated.
 from __future__ import annotations
 
 import errno
+import os
 import zlib
 
 from dma_runtime.config import contents
@@ -31,6 +32,7 @@ from dma_runtime.message import dsn
 from dma_runtime.outcome import Outcome
 from dma_runtime.policy.recipients import Resolver
 from dma_runtime.system import aliasfile, clock, identity, othermta
+from dma_runtime.system.trust import doubt
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -238,7 +240,7 @@ def _kept(events: list[Event], moment: Moment, why: str) -> Returned:
 
 
 def _names(envelope: Envelope, failures: list[tuple[int, Outcome]]) -> str:
-    return ", ".join(f"<{envelope.recipients[index].address}>" for index, _ in failures[:10])
+    return ", ".join(f"<{envelope.recipients[index].named}>" for index, _ in failures[:10])
 
 
 def _covering(indices: list[int]) -> str:
@@ -260,7 +262,7 @@ def _fate(recipient: Recipient, outcome: Outcome, moment: Moment) -> dsn.Fate:
 def _readdressed(stored: StoredMessage, failures: list[tuple[int, Outcome]]) -> Iterator[bytes]:
     """The stored report with a line on top that says whom it could not be delivered to."""
     for index, _ in failures:
-        address = stored.envelope.recipients[index].address
+        address = stored.envelope.recipients[index].named
         shown = "".join(c if c.isascii() and c.isprintable() else "?" for c in address)[:320]
         yield f"X-Undelivered-To: <{shown}>\n".encode()
     at = 0
@@ -293,4 +295,5 @@ def _resolver(config: Config, mailname: str) -> Resolver:
         deliverable=lambda name: bool(identity.account(name)) and (config.by_socket or othermta.deliverable(name)),
         aliases=lambda: aliasfile.load(config.ALIASES),
         include=contents,
+        distrust=lambda path: doubt(path, 0 if config.by_socket else os.geteuid()),
     )

@@ -1,4 +1,4 @@
-"""Commands and files that aliases and `.forward` name as recipients (PIPES): the message given to one of them, in user mode.
+"""Commands and files that aliases and `.forward` name as recipients (PIPES): the message given to one of them.
 
 - A command is run by `/bin/sh -c` with the message on standard input: a `From ` line, Return-Path, Delivered-To, then the
   message as it is, as Postfix's local(8) does it. It runs as the queue's owner, of root's queue as `nobody`, in its home
@@ -10,6 +10,7 @@
 - It has SECONDS; then it and what it started are killed, and the message is tried again.
 - A file is a mailbox (`system.mbox`: the owner's own, no link), with `/` at its end a Maildir. `/dev/null` is nowhere, and
   needs no PIPES. Root's queue writes no files.
+- In system mode the mailbox process does it, as the user whose `.forward` it is, or nobody (`cmd.errands`).
 
 At least once: what was run when we are killed is run again. Blocks, and belongs into a worker thread.
 """
@@ -55,7 +56,7 @@ def refused(kind: str, text: str, config: Config) -> Outcome | None:
     if not config.PIPES and not nowhere(kind, text):
         return Outcome(FAILED, f"{NO_PIPES}: {text}", status="5.7.1")
     if kind != PIPE and os.geteuid() == 0 and not nowhere(kind, text):
-        return Outcome(FAILED, f"{text}: root's queue writes no files but mailboxes", status="5.7.1")
+        return Outcome(FAILED, f"{text}: root writes no files but mailboxes", status="5.7.1")
     return None
 
 

@@ -51,7 +51,7 @@ def row(
         done = index not in state.open
         recipients.append(
             {
-                "address": recipient.address,
+                "address": recipient.named,
                 "state": "held" if state.held and not done else known.state,
                 "attempts": known.attempts,
                 "next_attempt": None if done or state.held else rfc3339(due or now),

@@ -27,7 +27,6 @@ from dma_runtime.delivery.mailboxes import posting_of
 from dma_runtime.envelope import Recipient
 from dma_runtime.message import mboxrd
 from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, Outcome
-from dma_runtime.policy.recipients import NO_PIPES_HERE
 from dma_runtime.system import identity, maildir, mbox, othermta
 from dma_runtime.system.fs import REAL, FileSystem
 
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 
 MAILDROP = "/var/mail"
 CHUNK = 65536
+LOCKED = "4.2.0"  # the status of a mailbox that another program has locked
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -108,6 +108,13 @@ def put(
     return _store(letter, kind, path, uid, wait, fs)
 
 
+def put_into(file: str, letter: Letter, wait: float, fs: FileSystem = REAL) -> Outcome:
+    """Put it into a file of our own that the aliases or a `.forward` name, a Maildir with `/` at its end. Raises what the
+    letter's bytes raise."""
+    kind = "maildir" if file.endswith("/") else "mbox"
+    return _store(letter, kind, file.rstrip("/"), os.geteuid(), wait, fs)
+
+
 def _errand(
     spool: Spool,
     id: str,
@@ -121,19 +128,17 @@ def _errand(
     kind, text, user = errand_for
     if errand.nowhere(kind, text):
         return Outcome(DELIVERED, "discarded", status="2.0.0")
-    if config.by_socket:
-        return Outcome(FAILED, NO_PIPES_HERE, status="5.7.1")
     if (no := errand.refused(kind, text, config)) is not None:
         return no
+    if config.by_socket:
+        return mailboxes.run(spool, id, recipient, user, config)
     stored = spool.open(id)
     try:
         posting = posting_of(stored.envelope, Recipient(recipient.original), user, config)
         if kind == aliases.PIPE:
             return errand.run(text, posting, lambda: _chunks(stored))
         posting.part = next((i for i, r in enumerate(stored.envelope.recipients) if r == recipient), 0)
-        letter = Letter(posting, lambda: _chunks(stored))
-        form = "maildir" if text.endswith("/") else "mbox"
-        return _store(letter, form, text.rstrip("/"), os.geteuid(), wait, fs)
+        return put_into(text, Letter(posting, lambda: _chunks(stored)), wait, fs)
     finally:
         stored.close()
 
@@ -173,7 +178,7 @@ def _store(letter: Letter, kind: str, path: str, uid: int, wait: float, fs: File
             entry = mboxrd.mbox_entry(posting.sender, posting.address, time.localtime(), letter.chunks())
             mbox.append(path, entry, uid=uid, wait=wait, fs=fs)
     except mbox.MailboxBusy as busy:
-        return Outcome(DEFERRED, str(busy), status="4.2.0")
+        return Outcome(DEFERRED, str(busy), status=LOCKED)
     except mbox.NotAMailbox as wrong:
         hint = f"look at {path} and remove what is not a mailbox"
         return Outcome(DEFERRED, f"not delivered: {wrong}", status="4.2.1", tell=True, hint=hint)

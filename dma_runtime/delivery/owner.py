@@ -9,7 +9,8 @@ Rules:
 - An owner whose spool was removed, or replaced, begins nothing more and leaves: the spool that is there now may have its own.
 - A spool of another machine (a clone, a shared home) is not worked on until `dma-queue adopt`.
 - SIGHUP, for a resident one: configuration and secrets are read again.
-- SIGTERM: nothing new is begun; what is under way has `GRACE` seconds to reach its end.
+- SIGTERM: nothing new is begun; what is under way has `GRACE` seconds to reach its end, a message that was sent to its end and
+  not answered yet a minute more (`rounds.DOUBT`).
 """
 
 from __future__ import annotations

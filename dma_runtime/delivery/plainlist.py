@@ -22,7 +22,7 @@ def block(id: str, sender: str, address: str) -> str:
 def blocks(envelope: Envelope, state: State) -> str:
     """Those of one message."""
     return "--\n".join(
-        block(envelope.id, envelope.sender, recipient.address)
+        block(envelope.id, envelope.sender, recipient.named)
         for index, recipient in enumerate(envelope.recipients)
         if index in state.open or index in state.untold
     )

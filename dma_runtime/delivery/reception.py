@@ -8,7 +8,8 @@ Rules:
 - Limits are those of `policy.limits`. Beyond MOST connections the oldest of whoever has most is closed for the new one.
 - A message is held outside the queue until its commit frame (`system.held`), 256 KB in memory, more in a file without a
   name; then `accept` makes it a message of the spool, in a worker thread like all file work here. Only then "accepted" is
-  said.
+  said. One user's messages have half of the threads at most: what is slow for him (his home, his 100 MB) keeps no other
+  waiting.
 - Stopping: nobody new is let in (they wait in the socket's backlog for the successor); who is inside may finish, for a
   while.
 
@@ -24,12 +25,13 @@ import struct
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from weakref import WeakValueDictionary
 
 from dma_runtime import frames, request
 from dma_runtime.delivery import listing, plainlist
 from dma_runtime.errors import EX_OK, EX_SOFTWARE, EX_TEMPFAIL, EX_UNAVAILABLE, DmaError
 from dma_runtime.policy import telling
-from dma_runtime.policy.limits import MESSAGE, QUESTION, RUN, Limits
+from dma_runtime.policy.limits import MESSAGE, QUESTION, RUN, Limits, on_disk
 from dma_runtime.shown import shown
 from dma_runtime.system import notice, space
 from dma_runtime.system.held import SMALL, Held
@@ -57,6 +59,7 @@ PROGRESS = 1 << 16  # bytes that end a silence
 GRACE = 10.0  # seconds for who is inside when we are told to stop
 LINGER = 20.0  # seconds an on-demand daemon waits for more
 WORKERS = 8  # threads that write the spool
+EACH = 4  # of them for one user
 _CHECKED = 8 << 20  # bytes between two looks at the room that is left
 _KNOWN_FOR = 5.0  # seconds what is queued is not counted again
 _OUTPUT = 1 << 16
@@ -130,8 +133,10 @@ class Reception:
         self._nobody = _overflow_uid()
         self._limits = Limits()
         self._clients: dict[Client, None] = {}  # oldest first
+        self._turns: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()  # by uid, while it has work
         self._storing: set[asyncio.Task[list[Envelope]]] = set()
         self._queued: dict[int, int] = {}  # uid -> bytes in the queue, as of `_counted`
+        self._messages: dict[int, int] = {}  # and how many messages that is
         self._counted = float("-inf")
         self._idle_since = time.monotonic()
         self._complained: dict[int, float] = {}
@@ -278,7 +283,7 @@ class Reception:
             return await self._output(client, json.dumps(self._rows(client)).encode())
         if asked.do == request.VERIFY:
             config = self._owner.settings.config
-            said, status = await self._loop.run_in_executor(self._workers, self._verify, asked, client.uid, config)
+            said, status = await self._in_turn(client.uid, self._verify, asked, client.uid, config)
             return await self._output(client, said, status)
         raise DmaError(f"the mail service does not know `{shown(asked.do, 40)}'; it is of another version", EX_UNAVAILABLE)
 
@@ -336,10 +341,10 @@ class Reception:
         notes: list[str] = []
 
         async def store() -> list[Envelope]:
-            envelopes, said = await self._in_worker(self._accept, asked, client.uid, config, message.read)
+            envelopes, said = await self._in_turn(client.uid, self._accept, asked, client.uid, config, message.read)
             notes.extend(said)
             for envelope in envelopes:
-                self._queued[client.uid] = self._queued.get(client.uid, 0) + envelope.size
+                self._count(client.uid, envelope)
                 self._owner.log.queued(envelope)
                 self._owner.take_in(envelope.id)
             return envelopes
@@ -355,6 +360,12 @@ class Reception:
             raise
         finally:
             client.storing = False
+
+    async def _in_turn(self, uid: int, call: Callable[..., T], *arguments: object) -> T:
+        """In a worker, of which this user has no more than EACH."""
+        turn = self._turns.setdefault(uid, asyncio.Semaphore(EACH))
+        async with turn:
+            return await self._in_worker(call, *arguments)
 
     async def _in_worker(self, call: Callable[..., T], *arguments: object) -> T:
         """The call's result. Whoever is cancelled meanwhile waits for its end all the same: it may be at work on a file that
@@ -376,14 +387,20 @@ class Reception:
         now = time.monotonic()
         if now - self._counted >= _KNOWN_FOR:
             self._counted = now
-            self._queued = {}
+            self._queued, self._messages = {}, {}
             for item in self._owner.queue.items.values():
-                uid = item.envelope.uid
-                self._queued[uid] = self._queued.get(uid, 0) + item.envelope.size
+                self._count(item.envelope.uid, item.envelope)
+        path = self._owner.spool.path
         flying = sum(other.size for other in self._clients if other.uid == client.uid)
-        room = sum(self._queued.values()) + space.free(self._owner.spool.path)
-        if reason := self._limits.store(client.uid, 0, self._queued.get(client.uid, 0) + flying, room):
+        room = sum(self._queued.values()) + space.free(path)
+        files = sum(self._messages.values()) + space.free_files(path)
+        reason = self._limits.store(client.uid, 0, self._queued.get(client.uid, 0) + flying, room)
+        if reason := reason or self._limits.keep(client.uid, self._messages.get(client.uid, 0), files):
             raise DmaError(reason, EX_TEMPFAIL)
+
+    def _count(self, uid: int, envelope: Envelope) -> None:
+        self._queued[uid] = self._queued.get(uid, 0) + on_disk(envelope.size)
+        self._messages[uid] = self._messages.get(uid, 0) + 1
 
     # ------------------------------------------------------------ questions
 

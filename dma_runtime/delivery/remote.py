@@ -10,11 +10,13 @@ Rules:
 - Where a route has several hosts (FALLBACK, MX), what one of them defers is offered to the next in the same attempt
   (RFC 5321 5.1): what waits when a smarthost takes no mail, and with MX whatever is deferred. Not what may have been
   delivered, its connection having been lost behind the end of the message.
-- A refused sender is a pair (sender, relay): its other messages are deferred with the same words, untried.
+- A refused sender is a pair (sender, relay): its other messages are deferred with the same words, untried, for half of the
+  first back-off. What is due after that is tried: the relay may have changed its mind, and nothing expires unasked.
 - Where the owner stays, a session with nothing to send waits a while for the next message (`delivery.idle`).
 - RATE holds towards the relay, whatever host of it takes the mail: what has to wait is given the time of its turn
   (`policy.pace`).
 - The body is read while it is sent; a message is open only while it is under way.
+- A session with hosts found by MX needs a berth (`delivery.berths`), on the account of somebody whose mail waits here.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from typing import Protocol
 from dma_runtime.address import needs_smtputf8
 from dma_runtime.delivery.approach import Approach
 from dma_runtime.delivery.backlog import Backlog, Work
+from dma_runtime.delivery.berths import Berths, Ticket
 from dma_runtime.delivery.idle import Idlers
 from dma_runtime.delivery.queue import Item
 from dma_runtime.delivery.session import Job, Refused, Session
@@ -65,6 +68,7 @@ class Desk(Protocol):
     log: MailLog
     spool: Spool
     resolver: Resolver
+    berths: Berths
     our_names: frozenset[str]  # of this host, in lower case
     dice: Callable[[], float]
     trace: Callable[[str], None] | None
@@ -101,10 +105,11 @@ class Relay:
         self.state = state
         self.approach = Approach(desk)
         self.waiting = Backlog()
-        self._refused_senders: dict[str, Outcome] = {}
+        self._refused_senders: dict[str, tuple[Outcome, float]] = {}  # and until when (wall clock)
         self.sessions: set[asyncio.Task[None]] = set()
         self._open_sessions: dict[Session, Hop] = {}
         self._idle = Idlers()
+        self._tickets: set[Ticket] = set()  # for sessions that wait for a berth
         self._closing = False
         self._proved = False  # a session of this run got through sign-in
         self._enough = False  # the relay lets no more of them in
@@ -117,6 +122,8 @@ class Relay:
     def add(self, work: Work) -> None:
         """Let a message wait here; `start` opens what is needed."""
         self.waiting.add(work)
+        for ticket in self._tickets:
+            ticket.also(work.item.envelope.uid)
 
     def start(self) -> None:
         """Have as many sessions at work as the backlog justifies; before one has got through sign-in, a single one."""
@@ -145,6 +152,22 @@ class Relay:
     # ------------------------------------------------------------ one session
 
     async def _serve(self) -> None:
+        """One connection, when there is a berth for it."""
+        if self.route.kind != DIRECT:
+            return await self._session()
+        berths = self.desk.berths
+        ticket = berths.ask({work.item.envelope.uid for work in self.waiting})
+        self._tickets.add(ticket)
+        try:
+            granted = await ticket.granted
+            self._tickets.discard(ticket)
+            if granted and self.waiting and not self._stopped:
+                await self._session()
+        finally:
+            self._tickets.discard(ticket)
+            berths.leave(ticket)
+
+    async def _session(self) -> None:
         """One connection from its opening to its end."""
         head = self.waiting.head
         try:
@@ -266,7 +289,7 @@ class Relay:
             work = self.waiting.next(hop)
             if work is None:
                 return None
-            if (known := self._refused_senders.get(work.item.envelope.sender)) is not None:
+            if (known := self._refused(work.item.envelope.sender)) is not None:
                 self._back(work, known)
                 continue
             try:
@@ -294,6 +317,14 @@ class Relay:
             self._went(work)
             return job
         return None
+
+    def _refused(self, sender: str) -> Outcome | None:
+        """What the relay said of this sender a moment ago, if it does not take it."""
+        outcome, until = self._refused_senders.get(sender, (None, 0.0))
+        if outcome is not None and self.desk.now().wall >= until:
+            del self._refused_senders[sender]
+            return None
+        return outcome
 
     def _job(self, work: Work, stored: StoredMessage, hop: Hop, *, last: bool) -> Job:
         envelope = work.item.envelope
@@ -376,7 +407,8 @@ class Relay:
             self.desk.split(work.item)
         for _, outcome in stays:
             if outcome.scope == SENDER and outcome.kind == DEFERRED:
-                self._refused_senders[work.item.envelope.sender] = outcome
+                until = self.desk.now().wall + self.desk.settings.config.RETRY[0] / 2
+                self._refused_senders[work.item.envelope.sender] = outcome, until
         if down is not None and self.approach.exhausted:
             self._all_wait(down, [])  # first, so that what was tried waits as long as the rest
         if stays:
@@ -414,11 +446,18 @@ class Relay:
         self._closing = True
         self._idle.dismiss()
 
-    def abort(self) -> None:
-        """Drop every connection; what was under way comes back as deferred or untried."""
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a message waits for its last reply."""
+        return any(session.in_doubt for session in self._open_sessions)
+
+    def abort(self, *, but_in_doubt: bool = False) -> None:
+        """Drop every connection, but perhaps those where a message waits for its last reply; what was under way comes back as
+        deferred or untried."""
         self._idle.dismiss()
         for session in list(self._open_sessions):
-            session.abort()
+            if not (but_in_doubt and session.in_doubt):
+                session.abort()
 
     def forget_verdicts(self) -> None:
         """Somebody runs the queue, or the configuration changed: try again whatever was refused."""

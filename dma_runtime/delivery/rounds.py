@@ -16,8 +16,9 @@ import asyncio
 import random
 import traceback
 
-from dma_runtime.delivery import news
+from dma_runtime.delivery import berths, news
 from dma_runtime.delivery.backlog import Work
+from dma_runtime.delivery.berths import Berths
 from dma_runtime.delivery.mailroom import Mailroom
 from dma_runtime.delivery.news import News
 from dma_runtime.delivery.queue import Item, Queue, Round
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from dma_runtime.system.ledger import Event
 
 BUG_RETRY = 3600.0  # seconds; a fault of ours is not mended by trying often
+DOUBT = 60.0  # seconds
 MOST_RELAYS = 200  # kept in memory, as long as they can be forgotten
 
 Pairs = list[tuple[int, Outcome]]
@@ -75,6 +77,7 @@ class Rounds:
         self.recorder = recorder
         self.our_names = frozenset((identity.host_name().lower(),))
         self.resolver = Resolver()
+        self.berths = Berths(each=berths.MOST // 2 if settings.config.by_socket else berths.MOST)
         self.exchange_port = route.SMTP_PORT  # where hosts found by MX listen
         self.dice = dice
         self.trace = trace
@@ -418,13 +421,23 @@ class Rounds:
             relay.abort()
 
     async def close(self, grace: float) -> None:
-        """Begin nothing new; wait until what is under way is over, at most `grace` seconds."""
+        """Begin nothing new; wait until what is under way is over, at most `grace` seconds, and DOUBT more for the reply to a
+        message that was written to its end: it would be sent twice."""
+        self.berths.close()
         for relay in self._relays.values():
             relay.close()
         self._mailroom.leave()
         tasks = [task for relay in self._relays.values() for task in relay.sessions] + list(self._mailroom.tasks)
         if tasks:
             await asyncio.wait(tasks, timeout=grace)
+        for relay in self._relays.values():
+            relay.abort(but_in_doubt=True)
+        until = asyncio.get_running_loop().time() + DOUBT
+        while asyncio.get_running_loop().time() < until:
+            doubtful = [task for relay in self._relays.values() if relay.in_doubt for task in relay.sessions]
+            if not doubtful:
+                break
+            await asyncio.wait(doubtful, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
         for relay in self._relays.values():
             relay.abort()
         self._mailroom.close()

@@ -97,6 +97,12 @@ class Session:
     def usable(self) -> bool:
         return not self._closing and not self._line.failed
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether a message was written to its end and is not answered yet."""
+        known = [part.transaction for part in self._flight if part.transaction is not None]
+        return any(transaction.committed and not transaction.over for transaction in known)
+
     # ------------------------------------------------------------ the caller's side
 
     async def run(self, next_job: Callable[[], Job | None], done: Callable[[Job, list[Outcome]], None]) -> None:

@@ -161,7 +161,7 @@ def _part(boundary: str, description: str) -> bytes:
 def _for_people(fates: list[Fate], mailname: str, full: bool, action: str, retry_until: float | None) -> bytes:
     said = [f"This is the {PROGRAM} v{__version__} at {mailname}.", ""]
     for fate in fates:
-        address = shown(fate.recipient.address)
+        address = shown(fate.recipient.named)
         if action == FAILED:
             said.append(f"There was an error delivering your mail to <{address}>.")
         elif action == DELAYED:
@@ -170,7 +170,7 @@ def _for_people(fates: list[Fate], mailname: str, full: bool, action: str, retry
             said.append(f"Your mail to <{address}> was handed to {shown(fate.outcome.relay)}, which reports no delivery.")
         else:
             said.append(f"Your mail to <{address}> was delivered.")
-        if fate.recipient.original != fate.recipient.address:
+        if fate.recipient.original != fate.recipient.named:
             said.append(f"(You wrote to <{shown(fate.recipient.original)}>.)")
         said += ["", *_reason(fate), ""] if action in (FAILED, DELAYED) else [""]
     if retry_until is not None:
@@ -228,9 +228,9 @@ def _for_programs(fate: Fate, mailname: str, action: str, retry_until: float | N
     if fate.recipient.orcpt:
         kind, _, address = fate.recipient.orcpt.partition(";")
         fields.append(_field("Original-Recipient", f"{shown(kind)}; {shown(address)}"))  # RFC 3464 2.3.1
-    elif fate.recipient.original != fate.recipient.address:
+    elif fate.recipient.original != fate.recipient.named:
         fields.append(_field("Original-Recipient", _typed_address(_qualified(fate.recipient.original, mailname))))
-    fields.append(_field("Final-Recipient", _typed_address(_qualified(fate.recipient.address, mailname))))
+    fields.append(_field("Final-Recipient", _typed_address(_qualified(fate.recipient.named, mailname))))
     fields.append(_field("Action", action))
     fields.append(_field("Status", _status(fate, action)))
     remote = shown(outcome.relay).partition(" ")[0]

@@ -14,7 +14,7 @@ Rules:
   says, every From with REWRITEFROM; the original is kept as X-Original-From.
 - With a DKIM-Signature no field that is there is rewritten, and none that the signature covers is added (RFC 6376 5.4.2).
 
-Raises DataError when the header is larger than LARGEST or an address in it cannot be one. Pure: clock and dice are
+Raises DataError when the header is larger than it may be or an address in it cannot be one. Pure: clock and dice are
 arguments. Built-in modules only.
 """
 
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LARGEST = 16 << 20  # bytes of header; it is held in memory
+LARGEST_SHARED = 1 << 20  # of a daemon that works for everybody, where a line counts for what it takes to hold it:
+_LINE_COSTS = 48
 _LOOK = 900  # a field's colon must come within this many bytes: no line can hold a longer name (RFC 5322 2.1.1)
 
 _BOM = "\ufeff".encode()
@@ -72,10 +74,11 @@ def field_name(line: bytes) -> bytes:
 class _Lines:
     """Lines of what `more()` gives. `rest` is what follows the line last taken; `give_back` undoes the last taking."""
 
-    __slots__ = ("_at", "_data", "_ended", "_more", "_start", "total")
+    __slots__ = ("_at", "_data", "_ended", "_largest", "_line_costs", "_more", "_start", "total")
 
-    def __init__(self, more: Callable[[], bytes]) -> None:
+    def __init__(self, more: Callable[[], bytes], shared: bool) -> None:
         self._more = more
+        self._largest, self._line_costs = (LARGEST_SHARED, _LINE_COSTS) if shared else (LARGEST, 0)
         self._data = b""
         self._ended = False
         self._at = 0
@@ -89,8 +92,8 @@ class _Lines:
             waiting = len(self._data) - self._start
             if waiting > _LOOK and not self._may_be_header():
                 break
-            if self.total + waiting > LARGEST:
-                raise _too_large()
+            if self.total + waiting > self._largest:
+                raise _too_large(self._largest)
             more = self._as_much_again(waiting)
             if not more:
                 break
@@ -101,9 +104,9 @@ class _Lines:
             if end == self._start:
                 return None
         self._at = min(end + 1, len(self._data))
-        self.total += end + 1 - self._start
-        if self.total > LARGEST:
-            raise _too_large()
+        self.total += end + 1 - self._start + self._line_costs
+        if self.total > self._largest:
+            raise _too_large(self._largest)
         return self._data[self._start : end]
 
     def _as_much_again(self, waiting: int) -> bytes:
@@ -132,13 +135,14 @@ class _Lines:
         return self._data[self._at :]
 
 
-def _too_large() -> DataError:
-    return DataError(f"the header is larger than {LARGEST >> 20} MB")
+def _too_large(largest: int) -> DataError:
+    return DataError(f"the header is larger than {largest >> 20} MB")
 
 
-def read(more: Callable[[], bytes]) -> tuple[list[Field], bytes]:
-    """The fields of the header, and what was read of the body. `more()` gives LF bytes, b"" at the end. Raises DataError."""
-    lines = _Lines(more)
+def read(more: Callable[[], bytes], *, shared: bool = False) -> tuple[list[Field], bytes]:
+    """The fields of the header, and what was read of the body. `more()` gives LF bytes, b"" at the end. `shared`: in a process
+    that others use too, and whose memory is theirs. Raises DataError."""
+    lines = _Lines(more, shared)
     fields: list[Field] = []
     parts: list[bytes] = []
     while line := lines.take():  # an empty line ends the header, and so does the end

@@ -3,12 +3,18 @@
     at once     20 conversations            root: 200
     a minute    60 messages, 60 questions   root: 600 each
     -q          once a minute               root: as often as it likes
-    the spool   25 % of it                  root: all of it
+    the spool   25 % of it, bytes and files root: all of it
+    a message   1,000 recipients            root: 10,000
 
 A conversation counts from connecting to closing, a message when its request has been read, whether it is accepted or not.
-The spool is what is queued plus the room that is left; what is on its way in counts like what is queued.
+The spool is what is queued plus the room that is left; what is on its way in counts like what is queued, and a message
+counts as whole blocks of the disk: a user's share is no more messages for being empty ones.
 
-Each answer is "" for yes, or the reason for people, which goes with exit status 75: all of it passes by itself.
+Recipients are those that are asked for; a list in the aliases may have more. Each costs the daemon memory and time, at every
+attempt.
+
+Each answer is "" for yes, or the reason for people, which goes with exit status 75: all of it passes by itself, but for too
+many recipients.
 Pure: the time is an argument, in seconds that never go back.
 Limit: a user with many uids (subuid) has the limits of each; MINFREE and the bound on all connections hold them together.
 """
@@ -20,10 +26,22 @@ from collections import deque
 AT_ONCE = 20
 A_MINUTE = 60
 SHARE = 25  # percent
+RECIPIENTS = 1000
+_BLOCK, _ENVELOPE = 4096, 512  # bytes
 ROOT = 10  # times as much
 MINUTE = 60.0  # seconds
 
 MESSAGE, QUESTION, RUN = "messages", "questions", "queue runs"
+
+
+def on_disk(size: int) -> int:
+    """The bytes that a message of `size` bytes takes in the spool, with its envelope."""
+    return (size + _ENVELOPE + _BLOCK - 1) // _BLOCK * _BLOCK
+
+
+def most_recipients(uid: int) -> int:
+    """How many recipients one message of this user may ask for."""
+    return RECIPIENTS * (ROOT if uid == 0 else 1)
 
 
 class Limits:
@@ -74,6 +92,12 @@ class Limits:
         """`size` bytes more, where this user has `mine` in a spool that could hold `spool`, queued and free together."""
         if uid != 0 and mine + size > spool * SHARE // 100:
             return f"{mine >> 20} MB of this user are queued, and {SHARE} % of the spool are {spool * SHARE // 100 >> 20} MB"
+        return ""
+
+    def keep(self, uid: int, mine: int, files: int) -> str:
+        """One message more, where this user has `mine` in a spool that could hold `files`, queued and free together."""
+        if uid != 0 and mine + 1 > files * SHARE // 100:
+            return f"{mine} messages of this user are queued, and {SHARE} % of the files that the spool can hold"
         return ""
 
     def _sweep(self, now: float) -> None:

@@ -7,7 +7,8 @@ Rules (interface.md, section 8; C dma dma.c:164-262):
   delivered here if it is the queue's owner; with NULLCLIENT it becomes `name@MAILNAME` and goes to the smarthost; for
   anybody else there must be another mail agent on this machine.
 - `\\user` is the mailbox of `user` itself: no aliases, no `.forward` (sendmail's way to say it).
-- Commands and files only with PIPES, in a queue of one's own, and from files that nobody else may write; /dev/null always.
+- Commands and files only with PIPES, and from files that nobody else may write; /dev/null always. In system mode no files of
+  the aliases, and a refusal says whose `.forward` it is and not what is in it.
 - With LOCALONLY an address of another machine is refused.
 - Each address once, compared without case in the domain.
 
@@ -34,7 +35,7 @@ NOT_OURS = "this queue delivers to its owner only, and there is no other mail sy
 NOTHING_LEAVES = "mail for other machines is switched off here (LOCALONLY)"
 NOTHING_STAYS = "mail for this machine is switched off here (DELIVERY REMOTEONLY)"
 NO_PIPES = "commands and files in aliases are switched off"
-NO_PIPES_HERE = "commands and files in aliases are for queues of one's own (user mode)"
+NO_FILES_HERE = "files in aliases are for queues of one's own (user mode)"
 NOBODY_LEFT = "the alias has no destination"
 
 
@@ -139,17 +140,18 @@ class Resolver:
         from dma_runtime.aliases import FILE, PIPE, as_address
 
         sign = "|" if end.kind == PIPE else ""
+        what = f"the .forward of {end.user}" if end.user and self.config.by_socket else f"{sign}{end.text}"
         why = ""
         if end.kind == FILE and end.text == "/dev/null":
             pass
         elif self.config.DELIVERY == "REMOTEONLY":
             why = NOTHING_STAYS
         elif not self.config.PIPES:
-            why = f"{NO_PIPES}: {sign}{end.text}"
-        elif self.config.by_socket:
-            why = f"{NO_PIPES_HERE}: {sign}{end.text}"
+            why = f"{NO_PIPES}: {what}"
+        elif self.config.by_socket and end.kind == FILE and not end.user:
+            why = f"{NO_FILES_HERE}: {what}"
         elif end.source and (reason := self.distrust(end.source)):
-            why = f"{sign}{end.text}: {reason}"
+            why = f"{what}: {reason}"
         return Recipient(original if why else as_address(end.kind, end.text, end.user), original, why)
 
     def _forward(self, name: str) -> tuple[str, str] | None:

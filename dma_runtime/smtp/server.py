@@ -52,9 +52,10 @@ IDLE, MAIL, RCPT = "idle", "mail", "rcpt"  # what the client may go on with
 class Server:
     """One conversation. `closed` when nothing more is to be read."""
 
-    def __init__(self, name: str, desk: Desk) -> None:
+    def __init__(self, name: str, desk: Desk, *, recipients: int = 0) -> None:
         self.name = name
         self.desk = desk
+        self._most = recipients or RECIPIENTS
         self.closed = False
         self._state = IDLE
         self._refused = False  # a MAIL or RCPT of this message was refused
@@ -162,7 +163,7 @@ class Server:
 
     def _rcpt(self, argument: bytes) -> bytes:
         rcpt = arguments.rcpt(argument, dsn=self.desk.dsn)
-        if self._recipients >= RECIPIENTS:
+        if self._recipients >= self._most:
             raise Refused(452, "4.5.3", "too many recipients")  # RFC 5321 4.5.3.1.10
         self.desk.recipient(rcpt)
         self._recipients += 1

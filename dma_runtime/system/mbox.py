@@ -7,7 +7,8 @@ Rules:
   `PATH.lock`. Either being busy is waited for, at most `wait` seconds, then `MailboxBusy`. The two are never held while
   waiting for the other, so two writers with another order cannot block each other.
 - In a directory where the recipient may not create files (/var/mail for a plain user) there is no `PATH.lock`; the record
-  lock alone holds there. A `PATH.lock` older than 5 minutes was left by a crash and is removed, as liblockfile does.
+  lock alone holds there. A `PATH.lock` older than 5 minutes was left by a crash and is removed, as liblockfile does; one of
+  ours says which process made it, and goes at once when that has ended.
 - It counts when it is synced. On any failure the file is cut back to its former length.
 - A mailbox that does not end in an empty line (a crash, another program) gets one first, so the new entry is seen.
 
@@ -28,6 +29,7 @@ import struct
 import time
 
 from dma_runtime.system.fs import REAL, FileSystem, let_go, sync_directory, write_all
+from dma_runtime.system.ownership import machine_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 WAIT = 30.0  # seconds
 STALE = 300.0  # seconds
 _PAUSE = 0.1
+_OURS = "dma"  # in a lock file, before the id of the machine
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 
 
@@ -150,6 +153,7 @@ class _Dotlock:
             raise
         try:
             self._ours = _which(fs.fstat(fd))
+            _sign(fs, fd)
         finally:
             let_go(fs, fd)
 
@@ -166,12 +170,44 @@ def _which(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _remove_stale(fs: FileSystem, name: str) -> None:
+def _sign(fs: FileSystem, fd: int) -> None:
+    """Which process made it, and where."""
     try:
-        if time.time() - fs.lstat(name).st_mtime > STALE:
+        write_all(fs, fd, f"{os.getpid()}\n{_OURS} {machine_id()}\n".encode("ascii", "replace"), 0)
+    except OSError:
+        pass  # no room for it: a lock all the same
+
+
+def _remove_stale(fs: FileSystem, name: str) -> None:
+    """We hold the record lock: no other of ours is looking at it now."""
+    try:
+        if _maker_has_ended(fs, name) or time.time() - fs.lstat(name).st_mtime > STALE:
             fs.unlink(name)
     except OSError:
         pass  # gone meanwhile, or not ours to remove: it stays busy
+
+
+def _maker_has_ended(fs: FileSystem, name: str) -> bool:
+    """Whether it was made here, by a process of ours that is no more. A number that is used again only means waiting."""
+    try:
+        fd = fs.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        number, _, ours = fs.pread(fd, 200, 0).decode("ascii", "replace").partition("\n")
+    except OSError:
+        return False
+    finally:
+        fs.close(fd)
+    if not number.isdigit() or not machine_id() or ours != f"{_OURS} {machine_id()}\n":
+        return False
+    try:
+        os.kill(int(number), 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        pass  # somebody else's
+    return False
 
 
 def _write(fs: FileSystem, fd: int, chunks: Iterable[bytes], new: str) -> None:

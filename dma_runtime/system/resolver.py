@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 RESOLV_CONF = "/etc/resolv.conf"
 LIFETIME = 20.0  # seconds for one question, all servers and repetitions together
 PROBE = 5.0  # seconds for the question whether the servers answer at all
-AT_ONCE = 8  # questions under way
+AT_ONCE = 32  # questions under way, each in a thread
 KEPT = 500  # answers
 LONGEST_KEPT = 86400.0  # seconds
 

@@ -60,6 +60,14 @@ def distrust(path: str, uid: int, *, lstat: Callable[[str], os.stat_result] = os
     return ""
 
 
+def doubt(path: str, uid: int) -> str:
+    """`distrust` of any path; what cannot be examined is not trusted."""
+    try:
+        return distrust(os.abspath(path), uid)
+    except OSError as error:
+        return f"{path}: {error.strerror or error}"
+
+
 def _directory(path: str, status: os.stat_result) -> str:
     if status.st_uid != 0:
         return f"the directory {path} belongs to uid {status.st_uid}, not to root"

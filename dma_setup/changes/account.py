@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from typing import Any
 from dma_setup.changes import FAILED, KEPT, NOTHING, RESTORED, Change, Keeper, NotApplied, TakenBack, reader
 from dma_setup.errors import SetupError
 from dma_setup.image import inside
-from dma_setup.system import DIRECTORY, FILE, System
+from dma_setup.system import FILE, System
 
 LOCK = "/etc/.pwd.lock"
 
@@ -92,11 +93,19 @@ class AccountChange(Change):
         return TakenBack(RESTORED, self.subject) if any(gone) else TakenBack(NOTHING)
 
     def _has_something_in(self, system: System, path: str) -> bool:
-        entry = system.look(path)
-        if entry is None:
-            return False
-        inside = system.listing(path) if entry.kind == DIRECTORY else []
-        return entry.uid == self.uid or any(self._has_something_in(system, f"{path}/{name}") for name in inside)
+        """Nothing is opened, and no depth is too much: the account may have made what is there to trouble root."""
+        waiting = [path]
+        while waiting:
+            here = waiting.pop()
+            try:
+                found = os.lstat(here)
+            except OSError:
+                continue
+            if found.st_uid == self.uid:
+                return True
+            if stat.S_ISDIR(found.st_mode):
+                waiting += [f"{here}/{name}" for name in system.listing(here)]
+        return False
 
     def record(self, _keeper: Keeper, _number: int) -> dict[str, Any]:
         names = ("kind", "root", "name", "uid", "gid", "comment", "home", "shell", "subject", "says", "drains")

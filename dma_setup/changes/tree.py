@@ -6,6 +6,7 @@ files until it ends, and taking back is removing. Compiled files are made beside
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import shutil
@@ -64,13 +65,22 @@ class TreeChange(Change):
                 self._put(system, name, content)
             if tree_digest(self._part) != self.digest:
                 raise SetupError("the files changed while they were copied")
+            self._make_room_for_compiled(system)
             if self.python:
                 words = [self.python, "-IS", "-m", "compileall", "-q", "-s", self._part, "-p", self.path, self._part]
                 system.run(words, seconds=120)
+                for compiled in glob.glob(f"{self._part}/**/{COMPILED}/*.pyc", recursive=True):
+                    os.chmod(compiled, 0o644)
             os.rename(self._part, self.at)
         except (OSError, SetupError) as error:
             self._remove(system)
             raise NotApplied(f"{self.path}: {error}") from error
+
+    def _make_room_for_compiled(self, system: System) -> None:
+        """The directories of compiled files, for everybody to read: Python would make them by the umask of root's first run,
+        and who cannot read there compiles anew at every start."""
+        for folder in [folder for folder, _, names in os.walk(self._part) if names]:
+            system.make_directory(f"{folder}/{COMPILED}", 0o755)
 
     def _put(self, system: System, name: str, content: bytes) -> None:
         folder = self._part

@@ -70,10 +70,16 @@ def waking(patient: Patient) -> Iterator[Diagnosis]:
 def _units(patient: Patient) -> Iterator[Diagnosis]:
     if not _systemd(patient):
         return
-    asleep = [unit for unit in service.SOCKETS if _active(patient, unit) != "active"]
+    new = [] if patient.system.look(f"{service.UNITS}/{service.COMMANDS}") else [service.COMMANDS]  # of no use without PIPES
+    asleep = [unit for unit in service.SOCKETS if unit not in new and _active(patient, unit) != "active"]
     if asleep:
         text = "programs cannot hand in mail: the service's sockets are not there"
         yield Diagnosis("units", FAIL, text, f"{', '.join(asleep)}: not active", f"sudo systemctl enable --now {' '.join(asleep)}")
+    timer = "dma-queue.timer"  # of a daemon that does not stay
+    if patient.system.look(f"{service.UNITS}/{timer}") is not None and _active(patient, timer) != "active":
+        text = "nothing wakes the daemon for mail that waits"
+        yield Diagnosis("units", FAIL, text, f"{timer}: not active", f"sudo systemctl enable --now {timer}")
+        asleep.append(timer)
     failed = [unit for unit in ("dma.service", "dma-queue.service") if _active(patient, unit) == "failed"]
     if failed:
         yield Diagnosis("units", FAIL, "the service failed", f"{', '.join(failed)}: failed", f"journalctl -u {failed[0]} -n 30")

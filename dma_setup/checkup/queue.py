@@ -11,6 +11,7 @@ from dma_runtime.system import notice, space
 from dma_runtime.system.ownership import machine_id
 from dma_runtime.system.spool import Spool
 from dma_setup.checkup.finding import FAIL, OK, WARN, Diagnosis, Patient
+from dma_setup.system import FILE
 
 
 def notices(patient: Patient) -> Iterator[Diagnosis]:
@@ -66,7 +67,7 @@ def machine(patient: Patient) -> Iterator[Diagnosis]:
     """A spool that another machine wrote is not delivered from: a clone would send everything twice."""
     entry = patient.system.look(patient.spool + "/owner")
     here = machine_id() if patient.place.is_live else ""
-    said = entry.content.decode("ascii", "replace").strip() if entry is not None else ""
+    said = entry.content.decode("ascii", "replace").strip() if entry is not None and entry.kind == FILE else ""
     if here and said and said != here:
         yield Diagnosis(
             "machine",

@@ -7,7 +7,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 
-from dma_runtime import authconf
+from dma_runtime import authconf, keyrings
 from dma_runtime.secret import Secret
 from dma_runtime.system import credentials
 from dma_setup import password, verify
@@ -15,6 +15,8 @@ from dma_setup import recipe as recipes
 from dma_setup.checkup.finding import FAIL, OK, WARN, Diagnosis, Patient
 from dma_setup.errors import SetupError
 from dma_setup.relay import IMPLICIT, NONE, Relay
+from dma_setup.stores import Stores
+from dma_setup.verbs import service
 
 SECONDS = 10.0
 SOON = 14  # days
@@ -99,6 +101,23 @@ def _expires(relay: Relay) -> float:
             assert isinstance(session.sock, ssl.SSLSocket)
             shown = session.sock.getpeercert()
     return ssl.cert_time_to_seconds(str((shown or {})["notAfter"]))
+
+
+def other_credentials(patient: Patient) -> Iterator[Diagnosis]:
+    """A credential that cannot be decrypted keeps the secret reader from starting, whichever password is asked for."""
+    login = patient.login
+    if patient.place.is_user or not patient.place.is_live or credentials.Store().foreign_machine():
+        return
+    mine = keyrings.credential(login.host, login.user) if login is not None else ""
+    for name in service.credentials(patient.system.listing(service.LINES)):
+        if name != mine and (reason := Stores(patient.system).unreadable(name)):
+            yield Diagnosis(
+                "credentials",
+                FAIL,
+                f"the credential {name} cannot be read, and keeps every other password from being read",
+                reason,
+                patient.setup("secret set"),
+            )
 
 
 def machine_key(patient: Patient) -> Iterator[Diagnosis]:

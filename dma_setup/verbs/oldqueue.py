@@ -1,11 +1,17 @@
 """`oldqueue: {path, owner}`: the mail that C dma still holds is handed to the daemon, and C dma's cron job ends.
 
 Nothing is taken from a living C dma: while it works on a message (it holds a lock on its queue file), setup stops and says so.
+It may do that for days, sleeping between its attempts, so the command that ends it is said as well; a C dma that is ended
+leaves its mail in the queue.
+
+To be planned before the directory itself is given to `owner`: root touches no file in a directory that another account can
+write. Where the account has it already, what lies there is the account's own business.
 """
 
 from __future__ import annotations
 
 import fcntl
+import glob
 import os
 from typing import Any
 
@@ -29,21 +35,38 @@ def plan(step: dict[str, Any], view: View) -> list[Change]:
     names = pairs(System(), view.place.at(path))
     if folder is None or not names:
         return made
-    busy = sum(_is_held(f"{view.place.at(path)}/{name}") for name in names if name.startswith("Q"))
+    busy = [file for name in names if name.startswith("Q") and _is_held(file := f"{view.place.at(path)}/{name}")]
     if busy:
         raise SetupError(
-            f"C dma is at work on {busy} message{'s' if busy != 1 else ''} in {path}; nothing was changed",
-            details=["  Wait until it is done, then run this again. See its processes with: pgrep -x dma"],
+            f"C dma is at work on {len(busy)} message{'s' if len(busy) != 1 else ''} in {path}; nothing was changed",
+            details=[
+                "  It goes on for days while its relay takes nothing. End it, then run this again; its mail stays in the queue",
+                f"  and is taken over: kill {' '.join(str(pid) for pid in _holders(busy))}",
+            ],
         )
-    gid = view.account(step["owner"])[1]
+    uid, gid = view.account(step["owner"])
+    if folder.uid == uid:
+        return made  # handed over before
     count = len([name for name in names if name.startswith("Q")])
     says = f"{count} message{'s' if count != 1 else ''} of C dma, taken over by the daemon with their age"
     entries = [(name, System().look(f"{view.place.at(path)}/{name}")) for name in names]
     before = tuple((name, entry.gid, entry.mode) for name, entry in entries if entry is not None and entry.kind == FILE)
-    if all(one[1] == gid and one[2] & 0o040 for one in before):
-        return made  # handed over; the daemon has not started yet
     made.append(OldQueueChange(path, view.place.root, gid, before, f"{path} (C dma)", says))
     return made
+
+
+def _holders(paths: list[str]) -> list[int]:
+    """The processes that have one of the files open; a lock of flock(2) does not say whose it is."""
+    files = {(found.st_dev, found.st_ino) for found in map(os.lstat, paths)}
+    holders = set()
+    for fd in glob.glob("/proc/[0-9]*/fd/*"):
+        try:
+            found = os.stat(fd)
+        except OSError:
+            continue  # closed meanwhile
+        if (found.st_dev, found.st_ino) in files:
+            holders.add(int(fd.split("/")[2]))
+    return sorted(holders)
 
 
 def _is_held(path: str) -> bool:

@@ -46,6 +46,7 @@ def plan(step: dict[str, Any], view: View) -> list[Change]:
     made: list[Change] = [_in_keyring(view, keyring, host, user, answer.secret)]
     if keyring == MACHINE:
         made += service.credential(view, host, user)
+        made += service.unreadable_credentials(view, but=keyrings.credential(host, user))
     return made + _leftovers(view, keyring, host, user)
 
 

@@ -1,13 +1,15 @@
 """`service: {resident}`: what runs mail on a machine: units of systemd, or without systemd a line for cron and a note.
 
-With systemd: the sockets, the daemon, the secret reader and the mailbox process, the account for systemd-sysusers and the
-directory of the sockets for systemd-tmpfiles. `resident`: the daemon stays; else it comes when mail is handed in, leaves
-when the queue is empty, and a timer wakes it. Below --root the files and their links are written and nothing is started.
-In user mode there is no service: `wake` looks after the queue.
+With systemd: the sockets, the daemon, the secret reader, the mailbox process and who runs commands, the account for
+systemd-sysusers and the directory of the sockets for systemd-tmpfiles. `resident`: the daemon stays; else it comes when mail
+is handed in, leaves when the queue is empty, and a timer wakes it while mail waits. What the other way needs goes. Below
+--root the files and their links are written and nothing is started. In user mode there is no service: `wake` looks after the
+queue.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from dma_runtime import keyrings
@@ -22,6 +24,8 @@ FRAGMENTS = {"sysusers.conf": "/etc/sysusers.d/dma.conf", "tmpfiles.conf": "/etc
 CRON = "/etc/cron.d/dma-queue"
 CREDENTIALS = "/etc/dma/credentials"
 
+COMMANDS = "dma-command.socket"
+
 # Unit -> (what wants it, what it is).
 ALWAYS = {
     "dma.socket": ("sockets.target", "where programs hand in mail"),
@@ -30,10 +34,13 @@ ALWAYS = {
     "dma-secret@.service": ("", "reads one password, without network"),
     "dma-mailbox.socket": ("sockets.target", "where the daemon hands over local mail"),
     "dma-mailbox@.service": ("", "delivers one message, without network"),
+    COMMANDS: ("sockets.target", "where the daemon asks for a command (PIPES)"),
+    "dma-command@.service": ("", "gives one message to a user's command"),
 }
 TIMER = {"dma-queue.service": ("", ""), "dma-queue.timer": ("timers.target", "wakes the queue every 15 minutes")}
-SOCKETS = ("dma.socket", "dma-secret.socket", "dma-mailbox.socket")
-PATHS = ("/run/dma/submit.sock", "/run/dma/secret.sock", "/run/dma/mailbox.sock")
+SOCKETS = ("dma.socket", "dma-secret.socket", "dma-mailbox.socket", COMMANDS)
+RUNNING = (*SOCKETS, "dma.service", "dma-queue.timer")
+PATHS = ("/run/dma/submit.sock", "/run/dma/secret.sock", "/run/dma/mailbox.sock", "/run/dma/command.sock")
 
 
 def plan(step: dict[str, Any], view: View) -> list[Change]:
@@ -52,9 +59,7 @@ def plan(step: dict[str, Any], view: View) -> list[Change]:
 
     live = view.place.is_live
     known = len(view.changes)
-    if live:
-        # Undone last of all, when the files of the units are gone.
-        reads_again = CommandChange((), (("systemctl", "daemon-reload"),), "systemd", "reads its units again", drains=True)
+    active = [unit for unit in RUNNING if _is_active(view, unit)] if live else []
     for name, path in FRAGMENTS.items():
         text = render.template(f"system/{name}.j2", values)
         says = "the account, for systemd-sysusers" if name == "sysusers.conf" else "the directory of the sockets"
@@ -64,6 +69,7 @@ def plan(step: dict[str, Any], view: View) -> list[Change]:
         add(view.path_change(path, views.file(render.template(f"system/{name}.j2", values), 0o644), says, drains=True))
         if wanted_by and (resident or name != "dma.service"):
             add(view.path_change(f"{UNITS}/{wanted_by}.wants/{name}", views.link(path), "enabled", drains=True))
+    stopped = _ended(view, add, resident)
     if not live:
         return []
     changed = any(change.is_needed for change in files) or _credential_changed(view)
@@ -72,26 +78,51 @@ def plan(step: dict[str, Any], view: View) -> list[Change]:
     if not changed and running:
         return []
     if changed:
-        view.changes.insert(known, reads_again)
-    return [_directory(), _start(started, changed)]
+        view.changes[known:known] = [*stopped, _reads_again(active)]
+    return [_directory(is_new=view.entry("/run/dma") is None), _start(started, changed, active)]
 
 
-def _directory() -> Change:
+def _is_active(view: View, unit: str) -> bool:
+    return view.run(["systemctl", "is-active", unit])[1].strip() == "active"
+
+
+def _reads_again(active: list[str]) -> Change:
+    """Undone last of all, when the units are as they were: a daemon that ran then goes on by them."""
+    again = (("systemctl", "restart", "dma.service"),) if "dma.service" in active else ()
+    return CommandChange((), (("systemctl", "daemon-reload"), *again), "systemd", "reads its units again", drains=True)
+
+
+def _ended(view: View, add: Callable[[Change], None], resident: bool) -> list[Change]:
+    """Take away what only the other way needs; the change that stops it before its files go."""
+    others = [*TIMER, "timers.target.wants/dma-queue.timer"] if resident else ["multi-user.target.wants/dma.service"]
+    there = [name for name in others if view.entry(f"{UNITS}/{name}") is not None]
+    for name in there:
+        add(view.path_change(f"{UNITS}/{name}", None, "the daemon stays" if resident else "the daemon comes when it is needed"))
+    if "dma-queue.timer" not in there:
+        return []
+    timer = ("dma-queue.timer",)
+    return [CommandChange((("systemctl", "stop", *timer),), (("systemctl", "start", *timer),), *timer, "stopped", is_new=False)]
+
+
+def _directory(*, is_new: bool) -> Change:
     return CommandChange(
         do=(("systemd-tmpfiles", "--create", FRAGMENTS["tmpfiles.conf"]),),
-        undo=(("rm", "-f", *PATHS), ("rmdir", "--ignore-fail-on-non-empty", "/run/dma")),
+        undo=(("rm", "-f", *PATHS), ("rmdir", "--ignore-fail-on-non-empty", "/run/dma")) if is_new else (),
         subject="/run/dma",
         says="where the sockets are",
         drains=True,
     )
 
 
-def _start(units: list[str], changed: bool) -> Change:
-    """Sockets first. A daemon that runs already is started anew by its own socket's unit when the files changed."""
+def _start(units: list[str], changed: bool, active: list[str]) -> Change:
+    """Sockets first. A daemon that runs already is started anew when the files changed. Undo stops what did not run before."""
     restart = (("systemctl", "try-restart", "dma.service"),) if changed else ()
+    # One that does not stay is started too: it looks what another mail agent left in the queue, and leaves.
+    start = ("systemctl", "start", *units, *(["dma.service"] if "dma.service" not in units else []))
+    new = [unit for unit in dict.fromkeys(("dma.service", *units)) if unit not in active]
     return CommandChange(
-        do=(("systemctl", "daemon-reload"), *restart, ("systemctl", "start", *units)),
-        undo=(("systemctl", "stop", "dma.service", *(name for name in units if name != "dma.service")),),
+        do=(("systemctl", "daemon-reload"), *restart, start),
+        undo=(("systemctl", "stop", *new),) if new else (),
         subject="dma.service",
         says="started, with its sockets",
         drains=True,
@@ -99,15 +130,35 @@ def _start(units: list[str], changed: bool) -> Change:
 
 
 def _credential_changed(view: View) -> bool:
-    return any(change.subject.startswith(f"{UNITS}/dma-secret@.service.d/") for change in view.changes)
+    return any(change.subject.startswith(f"{LINES}/") for change in view.changes)
 
 
 def credential(view: View, host: str, user: str) -> list[Change]:
     """The line that lets the secret reader have the credential of (host, user)."""
     name = keyrings.credential(host, user)
     text = render.template("system/dma-secret.conf.j2", {"name": name, "path": f"{CREDENTIALS}/{name}.cred"})
-    path = f"{UNITS}/dma-secret@.service.d/{name}.conf"
+    path = f"{LINES}/{name}.conf"
     return [view.path_change(path, views.file(text, 0o644), "the secret reader may read this password", drains=True)]
+
+
+LINES = f"{UNITS}/dma-secret@.service.d"
+
+
+def credentials(listing: list[str]) -> list[str]:
+    """The credentials that the secret reader loads, by the names of the files in LINES."""
+    return [name.removesuffix(".conf") for name in listing if name.startswith("dma.") and name.endswith(".conf")]
+
+
+def unreadable_credentials(view: View, but: str) -> list[Change]:
+    """The lines of other credentials that cannot be read any more: systemd starts no secret reader as long as one of those
+    it is to load cannot be decrypted, and so they would keep every password from being read."""
+    made: list[Change] = []
+    for name in credentials(view.listing(LINES)) if view.place.is_live else []:
+        if name == but or not (reason := view.unreadable(name)):
+            continue
+        view.note(f"the credential {name} cannot be read any more ({reason}); it would keep the others from being read")
+        made.append(view.path_change(f"{LINES}/{name}.conf", None, "of a password that cannot be read any more", drains=True))
+    return made
 
 
 def reload() -> Change:

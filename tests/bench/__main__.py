@@ -6,8 +6,11 @@ import os
 import sys
 import time
 
+from tests.bench import service, work
 from tests.bench.place import Place
-from tests.bench.work import SECTIONS, Run
+from tests.bench.work import Run
+
+SECTIONS = {**work.SECTIONS, **service.SECTIONS}
 
 
 def main():

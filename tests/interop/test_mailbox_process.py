@@ -2,13 +2,15 @@
 
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
 import time
 
 import pytest
-from machine import CONF, USERS, Machine
+from machine import CONF, ROOT, USERS, Machine
+from mailbox_room import ask, listener
 
 from dma_runtime import frames, posting
 from dma_runtime.frames import COMMIT, DATA, frame
@@ -30,37 +32,7 @@ def machine():
 @pytest.fixture
 def process(machine):
     """The listener of a machine without systemd."""
-    log = open(machine.top / "mailbox.log", "ab")
-    machine.popen("dma-mailbox", "--listen", "/run/dma/mailbox.sock", stderr=log, stdin=subprocess.DEVNULL, extra_groups=[0, 4, 8])
-    machine.until(lambda: machine.listens("/run/dma/mailbox.sock", answers=False), what="the mailbox process to listen")
-    return machine
-
-
-AS = """
-import os, socket, sys
-uid = int(sys.argv[1])
-line = socket.socket(socket.AF_UNIX)
-os.setgroups([]); os.setresgid(uid, uid, uid); os.setresuid(uid, uid, uid)
-line.settimeout(60)
-try:
-    line.connect(sys.argv[2])
-    line.sendall(sys.stdin.buffer.read())
-    if len(sys.argv) > 3:
-        line.shutdown(socket.SHUT_WR)
-    while data := line.recv(65536):
-        os.write(1, data)
-except OSError:
-    pass
-"""
-
-
-def ask(machine, data, *, uid=DMA, close=False, path="/run/dma/mailbox.sock"):
-    """Say `data` as `uid`; the payload of the result, None without one."""
-    words = [sys.executable, "-c", AS, str(uid), str(machine.top / path.lstrip("/")), *(["close"] if close else [])]
-    ran = subprocess.run(words, input=data, capture_output=True, timeout=90)
-    assert ran.stderr == b""
-    found = [payload for kind, payload in frames.Parser().feed(ran.stdout) if kind == frames.RESULT]
-    return found[0] if found else None
+    return listener(machine)
 
 
 def letter(login="bob", **fields):
@@ -409,3 +381,25 @@ def test_monitoring_sees_that_nobody_takes_mail(machine):
     assert machine.stop() == 0
     said = machine.run("dma-queue", "list", "--check", check=1).stdout.decode()
     assert said.startswith("no mail is taken: no mail service listens at /run/dma/submit.sock: ")
+
+
+def test_a_home_that_does_not_answer_holds_no_process(machine):
+    """Its file system may be the user's own (FUSE): nothing but a signal that ends a process gets through to who waits there."""
+    code = (
+        "import signal, socket, sys, time\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from dma_runtime.cmd import mailbox\n"
+        "from dma_runtime import posting\n"
+        "ours, theirs = socket.socketpair()\n"
+        "ours.sendall(posting.encode(posting.Posting(posting.FORWARD, 'bob')))\n"
+        "mailbox.FORWARD_ALL = 1\n"
+        "def hang(*_):\n"
+        "    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])\n"
+        "    while True:\n"
+        "        try: time.sleep(60)\n"
+        "        except BaseException: pass\n"
+        "mailbox.forward.read = hang\n"
+        "mailbox.serve(theirs, mailbox.MailLog(), mailbox.Does(commands=False, mailboxes=True))\n"
+    )
+    ran = machine.run("python3", "-c", code, path=sys.executable, timeout=20)
+    assert ran.returncode == -signal.SIGALRM

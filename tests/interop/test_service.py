@@ -3,14 +3,16 @@ message, who may do what, stopping and starting. Attacks are in test_system_atta
 
 import email
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import sysconfig
 import threading
 import time
 
 import pytest
-from machine import CONF, MESSAGE, USERS, Machine
+from machine import CONF, LAUNCHER, MESSAGE, ROOT, USERS, Machine
 from mail_server import MailServer
 
 from dma_runtime import frames
@@ -192,6 +194,53 @@ def test_mail_leaves_by_a_password_from_the_secret_reader_and_waits_without(mach
         assert machine.run("mailq", user="root", check=0).stderr == b""
 
 
+ANSWERS = {
+    "submit": [frames.ACCEPTED, frames.STATUS],
+    "list": [frames.OUTPUT, frames.STATUS],
+    "rows": [frames.OUTPUT, frames.STATUS],
+    "run": [frames.STATUS],
+    "verify": [frames.OUTPUT, frames.STATUS],
+}
+
+
+@pytest.mark.parametrize(("name", "kinds"), ANSWERS.items())
+def test_the_sendmail_of_the_first_version_is_served(machine, name, kinds):
+    machine.start()
+    said = (ROOT / "tests" / "golden" / "version1" / f"{name}.frames").read_bytes()
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(machine.door())
+        line.sendall(said)
+        line.settimeout(10)
+        answer = list(frames.Parser().feed(b"".join(iter(lambda: line.recv(4096), b""))))
+    assert [kind for kind, _ in answer] == kinds
+    assert frames.read_status(answer[-1][1]) == (0, "")
+    assert len(machine.ids()) == (name == "submit")
+
+
+def test_an_upgrade_in_place_under_a_daemon_that_runs(machine):
+    """Every file of the library it runs by is another version's now, one that does not even import."""
+    library = machine.programs / "library"
+    shutil.copytree(ROOT / "dma_runtime", library / "dma_runtime", ignore=shutil.ignore_patterns("__pycache__"))
+    text = LAUNCHER.format(library=str(library), packages=sysconfig.get_path("purelib"), door="daemon")
+    (machine.programs / "dmad").write_text(text)
+    (machine.top / "etc" / "aliases").write_text("list: bob, someone@y.test\n")
+    machine.start()
+    for file in library.rglob("*.py"):
+        file.write_text("raise ImportError('another version')\n")
+    for compiled in library.rglob("__pycache__"):
+        shutil.rmtree(compiled)
+    for words in (("x@y.test",), ("bob",), ("list",), ("-D", "-f", "<>", "z@y.test")):
+        machine.send(*words)
+    machine.send("nobody-here", check=65)
+    machine.run("sendmail", "-bv", "list", "nobody-here", user="alice", check=67)
+    machine.configure(CONF + "MAXSIZE 2M\n")
+    machine.dmad.send_signal(signal.SIGHUP)
+    machine.run("sendmail", "-q", "-D", user="root", check=0)
+    assert len(machine.queue()) == 4
+    assert machine.stop() == 0
+    assert b"error" not in machine.log.read_bytes(), machine.log.read_text()
+
+
 # ---------------------------------------------------------------- nobody listens
 
 
@@ -267,122 +316,66 @@ def test_stopping_lets_who_is_inside_finish(machine):
     assert len(machine.ids()) == 1
 
 
-# ---------------------------------------------------------------- under a supervisor
+class SlowRelay:
+    """A relay that takes its time before its reply to the final dot, or to another verb: `there` when that has come."""
 
-ACTIVATE = """
-import os, socket, sys
-bell = socket.socket(socket.AF_UNIX)
-bell.bind(sys.argv[1])
-os.chmod(sys.argv[1], 0o666)
-bell.listen(100)
-if bell.fileno() != 3:
-    os.dup2(bell.fileno(), 3)
-os.set_inheritable(3, True)
-os.setgroups([]); os.setresgid(990, 990, 990); os.setresuid(990, 990, 990)
-os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
-os.execv(sys.argv[2], sys.argv[2:])
-"""
+    def __init__(self, seconds, verb=b"."):
+        self.verb = verb
+        self.bell = socket.create_server(("127.0.0.1", 0))
+        self.port = self.bell.getsockname()[1]
+        self.seconds = seconds
+        self.there = threading.Event()
+        self.taken = 0
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            line, _ = self.bell.accept()
+            with line, line.makefile("rb") as heard:
+                line.sendall(b"220 slow\r\n")
+                for command in heard:
+                    verb = command[:4].upper()
+                    if verb == self.verb:
+                        self.there.set()
+                        time.sleep(self.seconds)
+                    line.sendall(b"354 go\r\n" if verb == b"DATA" else b"221 bye\r\n" if verb == b"QUIT" else b"250 fine\r\n")
+                    if verb == b"DATA":
+                        while heard.readline() != b".\r\n":
+                            pass
+                        if self.verb == b".":
+                            self.there.set()
+                            time.sleep(self.seconds)
+                        self.taken += 1
+                        line.sendall(b"250 taken\r\n")
 
 
-def activated(machine, *arguments, **environment):
-    """dmad as systemd starts it: user dma, the socket on descriptor 3."""
-    (machine.top / "run" / "dma").mkdir(exist_ok=True)
-    machine.spool.mkdir(mode=0o700, exist_ok=True)
-    os.chown(machine.spool, 990, 990)
-    path = machine.top / "run" / "dma" / "submit.sock"
-    path.unlink(missing_ok=True)
-    with open(machine.log, "ab") as log:
-        machine.dmad = machine.popen(
-            "python3", "-c", ACTIVATE, "/run/dma/submit.sock", str(machine.programs / "dmad"), "-v", *arguments,
-            path="/usr/bin/python3", environment=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    machine.until(machine.listens, what="the socket")
-    return machine.dmad
+def hasty(machine, relay):
+    """A daemon that has half a second of grace, and the relay as its own."""
+    launcher = machine.programs / "dmad"
+    hastily = "from dma_runtime.delivery import owner\nowner.GRACE = 0.5\nsys.exit("
+    launcher.write_text(launcher.read_text().replace("sys.exit(", hastily))
+    machine.configure(CONF.replace(":9", f":{relay.port}"))
+    return machine.start()
 
 
-def test_started_by_systemd_it_says_when_it_is_ready_lives_and_stops(machine):
-    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    notify.bind(str(machine.top / "run" / "notify"))
-    os.chmod(machine.top / "run" / "notify", 0o666)
-    notify.settimeout(20)
-    activated(machine, NOTIFY_SOCKET="/run/notify", WATCHDOG_USEC="400000")
-    assert notify.recv(1000).startswith(b"READY=1\n")
+def test_stopping_waits_for_no_other_reply(machine):
+    relay = SlowRelay(30, b"RCPT")
+    hasty(machine, relay)
     machine.send("x@y.test")
-    assert [notify.recv(1000) for _ in range(4)] == [b"WATCHDOG=1"] * 4
-    machine.dmad.send_signal(signal.SIGTERM)
-    while (said := notify.recv(1000)) == b"WATCHDOG=1":
-        pass
-    assert said.startswith(b"STOPPING=1\n")
-    assert machine.dmad.wait(20) == 0
-    assert (machine.top / "run" / "dma" / "submit.sock").exists()  # systemd's, and still there
-
-
-def test_on_demand_it_waits_for_the_queue_instead_of_leaving_the_client_in_the_backlog(machine):
-    machine.spool.mkdir(mode=0o700)
-    os.chown(machine.spool, 990, 990)
-    machine.send("x@y.test", user="root")  # leaves an owner behind, who stays with the deferred message
-    machine.until(lambda: list((machine.spool / "log").iterdir()), what="the owner's attempt")
-    activated(machine, "--leave-when-empty")
-    machine.send("x@z.test", user="alice")
-    assert len(machine.queue()) == 2
-    assert machine.dmad.poll() is None
-
-
-def test_a_loop_that_hangs_does_not_beat(machine):
-    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    notify.bind(f"\0dma-test-{os.getpid()}")
-    notify.settimeout(20)
-    activated(machine, NOTIFY_SOCKET=f"@dma-test-{os.getpid()}", WATCHDOG_USEC="200000")
-    assert notify.recv(1000).startswith(b"READY=1\n")
-    assert notify.recv(1000) == b"WATCHDOG=1"
-    machine.dmad.send_signal(signal.SIGSTOP)
-    time.sleep(0.3)
-    notify.settimeout(0.4)
-    beats = 0
-    try:
-        while notify.recv(1000):
-            beats += 1
-    except TimeoutError:
-        pass
-    assert beats <= 4  # those of before, and no more
-    machine.dmad.send_signal(signal.SIGCONT)
-    assert notify.recv(1000) == b"WATCHDOG=1"
-
-
-def test_process_1_of_a_container_buries_orphans_and_passes_signals_on(machine):
-    words = machine.words("dmad", "-v")
-    at = words.index("--") + 1
-    inner = [*words[:at], "unshare", "--pid", "--fork", "--mount-proc", *words[at:]]
-    with open(machine.log, "ab") as log:
-        outer = subprocess.Popen(inner, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=machine.environment("root"))
-    machine.running.append(outer)
-
-    def children(pid):
-        return [int(word) for word in open(f"/proc/{pid}/task/{pid}/children").read().split()]
-
-    machine.until(machine.listens, what="dmad to listen")
-    (first,) = children(outer.pid)
-    (daemon,) = children(first)
-    orphan = subprocess.run(
-        ["nsenter", f"--pid=/proc/{first}/ns/pid", "--", "sh", "-c", "(sleep 0.2; exit 3) & exit 0"], timeout=10, check=True
-    )
-    assert orphan.returncode == 0
-    machine.send("-bq", "x@y.test")
-    time.sleep(0.5)
-    assert children(first) == [daemon]
-    os.kill(first, signal.SIGTERM)
-    assert outer.wait(20) == 0
+    assert relay.there.wait(20)
+    began = time.monotonic()
+    assert machine.stop() == 0
+    assert time.monotonic() - began < 10
     assert len(machine.ids()) == 1
 
 
-def test_everything_from_one_mounted_file_without_systemd(machine):
-    """A container: the configuration and its secret are mounted, nothing else is set up; the spool is an empty volume."""
-    place = machine.top / "etc" / "box"
-    place.mkdir()
-    (place / "dma.conf").write_text(CONF + "SOCKET /run/box/submit.sock\nSPOOLDIR /var/spool/box\n")
-    (machine.top / "spool" / "box").mkdir()
-    machine.dmad = machine.popen("dmad", "-C", "/etc/box/dma.conf", stderr=open(machine.log, "ab"), stdin=subprocess.DEVNULL)
-    machine.until(lambda: machine.listens("/run/box/submit.sock"), what="dmad to listen")
-    machine.run("sendmail", "-C", "/etc/box/dma.conf", "-bq", "x@y.test", user="alice", stdin=MESSAGE, check=0)
-    (name,) = os.listdir(machine.top / "spool" / "box" / "queue")
-    assert owner(machine.top / "spool" / "box" / "queue" / name) == (990, 990, 0o600)
+def test_stopping_waits_for_the_reply_to_the_final_dot(machine):
+    """Longer than for anything else: without it the message would be sent again."""
+    relay = SlowRelay(3)
+    hasty(machine, relay)
+    machine.send("x@y.test")
+    assert relay.there.wait(20)
+    machine.send("later@y.test")  # not begun any more
+    assert machine.stop(seconds=30) == 0
+    assert relay.taken == 1
+    assert [machine.message(name)[0].recipients[0].address for name in machine.ids()] == ["later@y.test"]

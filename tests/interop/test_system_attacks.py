@@ -5,10 +5,11 @@ import os
 import random
 import subprocess
 import sys
+import sysconfig
 import time
 
 import pytest
-from machine import CONF, USERS, Machine
+from machine import CONF, ROOT, USERS, Machine
 
 from dma_runtime import frames
 
@@ -221,6 +222,123 @@ time.sleep(600)
     assert machine.dmad.poll() is None
 
 
+def test_a_message_to_everybody_in_the_world_is_refused(fresh):
+    """Each recipient costs the daemon memory and time, at every attempt: 800,000 of them took 440 MB and 40 s."""
+    fresh.start()
+    words = [f"a{number}@x.test" for number in range(1001)]
+    ran = fresh.send(*words, user="mallory", check=69)
+    assert ran.stderr.startswith(b"sendmail: more than 1000 recipients for one message")
+    header = b"To: " + b",\n ".join(b"a%d@x.test" % number for number in range(1001)) + b"\n\n"
+    fresh.send("-t", user="mallory", text=header, check=69)
+    fresh.send("-bq", *words[:1000], user="mallory")
+    fresh.send("-bq", *words, user="root")
+    (first, second) = sorted(fresh.ids(), key=lambda name: len(fresh.message(name)[0].recipients))
+    assert [len(fresh.message(name)[0].recipients) for name in (first, second)] == [1000, 1001]
+    many = b"To: " + b"a@b,\n " * 800_000 + b"c@d\n\nx\n"
+    assert b"header is larger than 1 MB" in fresh.send("-t", user="mallory", text=many, check=65).stderr
+    assert int(open(f"/proc/{fresh.dmad.pid}/status").read().split("VmHWM:")[1].split()[0]) < 80_000  # KB
+
+
+def test_over_smtp_the_client_is_told_to_send_the_others_again(fresh):
+    fresh.start()
+    said = b"EHLO x\r\nMAIL FROM:<m@x.test>\r\n" + b"".join(b"RCPT TO:<a%d@x.test>\r\n" % number for number in range(1002))
+    said += b"DATA\r\nSubject: s\r\n\r\nx\r\n.\r\nQUIT\r\n"
+    heard = fresh.run("sendmail", "-bs", user="mallory", stdin=said, check=0).stdout
+    assert heard.count(b"452 4.5.3 too many recipients\r\n") == 2
+    (name,) = fresh.ids()
+    assert len(fresh.message(name)[0].recipients) == 1000
+
+
+HOLD = """
+import fcntl, os, sys, time
+box = open('/var/mail/mallory', 'a+')
+fcntl.lockf(box, fcntl.LOCK_EX)
+print('held', flush=True)
+time.sleep(600)
+"""
+
+
+def test_who_locks_his_own_mailbox_keeps_nobody_elses_mail_waiting(fresh):
+    (fresh.top / "run" / "dma").mkdir()
+    box = fresh.top / "mail" / "mallory"
+    box.touch(0o600)
+    os.chown(box, MALLORY, MALLORY)
+    fresh.popen("dma-mailbox", "--listen", "/run/dma/mailbox.sock", stdin=subprocess.DEVNULL, extra_groups=[0, 8])
+    fresh.until(lambda: fresh.listens("/run/dma/mailbox.sock", answers=False), what="the mailbox process to listen")
+    fresh.start()
+    holder = fresh.popen("python3", "-c", HOLD, user="mallory", path=sys.executable, stdout=subprocess.PIPE)
+    assert holder.stdout.readline() == b"held\n"
+    for _ in range(12):
+        fresh.send("mallory", user="mallory")
+    began = time.monotonic()
+    fresh.send("alice", user="bob")
+    fresh.until((fresh.top / "mail" / "alice").exists, what="alice's mail")
+    assert time.monotonic() - began < 15
+    fresh.until(lambda: len(fresh.ids()) == 12, what="her message to be gone")
+
+
+TARPITS = """
+import fcntl, os, socket, struct, sys, threading
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+    name = b'lo'.ljust(16, b'\\0')
+    fcntl.ioctl(control, 0x8914, struct.pack('16sH14x', name, 0x49))  # SIOCSIFFLAGS: up, loopback, running
+bell = socket.socket()
+bell.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+bell.bind(('0.0.0.0', 25))
+bell.listen(4096)
+if os.fork():
+    bell.close()
+    os.execv(sys.argv[1], sys.argv[1:])
+
+def speak(line):
+    heard = line.makefile('rb')
+    line.sendall(b'220 x\\r\\n')
+    for command in heard:
+        verb = command[:4].upper()
+        line.sendall(b'354 x\\r\\n' if verb == b'DATA' else b'250 x\\r\\n')
+        if verb == b'DATA':
+            while heard.readline() != b'.\\r\\n':
+                pass
+            line.sendall(b'250 x\\r\\n')
+
+tarpits = []
+while True:
+    line, _ = bell.accept()
+    if line.getsockname()[0] == '127.0.0.2':
+        threading.Thread(target=speak, args=(line,), daemon=True).start()
+    else:
+        tarpits.append(line)
+"""
+
+
+def test_a_thousand_tarpits_keep_nobody_elses_mail_waiting(fresh):
+    """Direct delivery: who writes the addresses decides how many relays there are, and they may never say a word."""
+    fresh.configure("MAILNAME here.test\nRETRY 1h 3h\n")
+    words = ("--net", "--pid", "--kill-child", "--fork", sys.executable, "-c", TARPITS, str(fresh.programs / "dmad"), "-v")
+    with open(fresh.log, "ab") as log:
+        fresh.dmad = fresh.popen("unshare", *words, path="/usr/bin/unshare", stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    fresh.until(fresh.listens, what="dmad to listen")
+    for part in range(3):
+        fresh.send(*(f"m@[127.1.{part}.{number}]" for number in range(1, 251)), user="mallory")
+    fresh.until(lambda: len(fresh.ids()) == 3, what="her mail to be queued")
+    time.sleep(1)
+    began = time.monotonic()
+    fresh.send("b@[127.0.0.2]", user="bob")
+    fresh.until(lambda: len(fresh.ids()) == 3, what="bob's mail to leave")
+    assert b"delivery successful: 127.0.0.2" in fresh.log.read_bytes()
+    assert time.monotonic() - began < 10
+    daemons = [pid for pid in os.listdir("/proc") if pid.isdigit() and is_daemon(pid, fresh)]
+    assert 40 < max(len(os.listdir(f"/proc/{pid}/fd")) for pid in daemons) < 200
+
+
+def is_daemon(pid, machine):
+    try:
+        words = open(f"/proc/{pid}/cmdline", "rb").read().split(b"\0")
+    except OSError:
+        return False
+    return words[2:3] == [str(machine.programs / "dmad").encode()]
+
+
 def test_a_full_disk_and_who_fills_it(fresh):
     fresh.spool.mkdir()
     mounted = fresh.run("mount", "-t", "tmpfs", "-o", "size=20m", "none", "/var/spool/dma", path="/bin/mount")
@@ -239,6 +357,25 @@ def test_a_full_disk_and_who_fills_it(fresh):
     assert queued == 3 + [ran.returncode for ran in statuses].count(0)
     fresh.send("-bq", "x@y.test", user="bob")  # small ones find their place
     assert len(fresh.queue()) == queued + 1
+
+
+def test_a_disk_without_room_for_more_files_and_who_used_them_up(fresh):
+    fresh.spool.mkdir()
+    mounted = fresh.run("mount", "-t", "tmpfs", "-o", "size=200m,nr_inodes=400", "none", "/var/spool/dma", path="/bin/mount")
+    if mounted.returncode:
+        pytest.skip(f"needs tmpfs: {mounted.stderr.decode()}")
+    fresh.start()
+    taken = "import os, sys\nfor n in range(int(sys.argv[1])): open(f'/var/spool/dma/{sys.argv[2]}{n}', 'x')"
+    fresh.run("python3", "-c", taken, "320", "a", path=sys.executable, check=0)
+    answers = [fresh.send("-bq", "x@y.test", user="mallory", check=None) for _ in range(22)]
+    refused = [ran for ran in answers if ran.returncode]
+    assert {ran.returncode for ran in refused} == {75}
+    assert b"25 % of the files" in refused[0].stderr
+    fresh.send("-bq", "x@y.test", user="bob")
+    left = int(fresh.run("stat", "-f", "-c", "%d", "/var/spool/dma", path="/usr/bin/stat", check=0).stdout)
+    fresh.run("python3", "-c", taken, str(left - 3), "b", path=sys.executable, check=0)
+    ran = fresh.send("-bq", "x@y.test", user="bob", check=75)
+    assert b"files free in /var/spool/dma, less than 1 % of them" in ran.stderr
 
 
 # ---------------------------------------------------------------- making root run what is yours
@@ -324,6 +461,36 @@ def test_dma_cannot_make_root_write_through_the_spool(fresh):
     assert secret.read_text() == "root:the-hash\n"
     assert secret.stat().st_uid == 0
     assert target.stat().st_uid == 0
+
+
+SETUP = """
+import sys
+sys.path[:0] = sys.argv[1].split(":")
+from dma_setup.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def test_dma_cannot_make_setup_read_through_the_spool(fresh):
+    """What root's `dma-setup doctor` looks at in the queue it looks at with dma's rights."""
+    private = fresh.top / "spool" / "private"
+    private.mkdir(mode=0o700)
+    (private / "name-of-roots").write_text("root:the-hash\n")
+    fresh.start()
+    fresh.send("x@y.test")
+    fresh.stop()
+    words = ("-c", SETUP, f"{ROOT}:{sysconfig.get_path('purelib')}", "doctor", "--offline")
+    ran = fresh.run("python3", *words, path=sys.executable)
+    assert b"1 message waits in the queue" in ran.stdout, ran  # as dma it can be seen
+    (fresh.spool / "queue").rename(fresh.spool / "old")
+    os.symlink("/var/spool/private", fresh.spool / "queue")
+    for name in ("notices", "owner"):
+        (fresh.spool / name).unlink(missing_ok=True)
+        os.symlink("/var/spool/private/name-of-roots", fresh.spool / name)
+    ran = fresh.run("python3", *words, path=sys.executable)
+    assert b"the queue cannot be looked at" in ran.stdout
+    assert b"name-of-roots" not in ran.stdout + ran.stderr
+    assert b"the-hash" not in ran.stdout + ran.stderr
 
 
 def test_dma_cannot_have_a_spool_elsewhere_given_to_it(fresh):

@@ -1,5 +1,7 @@
 """Whose turn it is at a relay: a fresh message does not wait behind ten thousand, and neither lane starves."""
 
+import pytest
+
 from dma_runtime.delivery.backlog import FRESH_IN_A_ROW, Backlog, Work
 from dma_runtime.delivery.queue import Item
 from dma_runtime.envelope import Envelope, Moment, Recipient
@@ -13,8 +15,9 @@ ONE, OTHER = Hop("one.test", 25), Hop("other.test", 25)
 MOMENT = Moment(1_800_000_000.0, 1.0, 1.0, "b")
 
 
-def work(name, *, waited=False, tried=()):
+def work(name, *, waited=False, tried=(), uid=0):
     envelope = Envelope(name, "a@x", [Recipient("b@x")], MOMENT.wall)
+    envelope.uid = uid
     item = Item(envelope, fold(envelope, [], MOMENT))
     item.fresh = not waited
     return Work(item, [0], frozenset(tried))
@@ -53,6 +56,32 @@ def test_neither_lane_starves():
     first = [backlog.next(ONE).item.id[:3] for _ in range(20)]
     assert first.count("old") == 20 // (FRESH_IN_A_ROW + 1)
     assert len(taken(backlog)) == 60
+
+
+@pytest.mark.parametrize("waited", [False, True])
+def test_nobody_waits_behind_the_thousand_messages_of_another(waited):
+    backlog = Backlog()
+    for number in range(1000):
+        backlog.add(work(f"mallory{number}", uid=1003, waited=waited))
+    for name in ("alice0", "alice1"):
+        backlog.add(work(name, uid=1001, waited=waited))
+    backlog.add(work("bob0", uid=1002, waited=waited))
+    assert len(backlog) == 1003
+    expected = ["mallory0", "alice0", "bob0", "mallory1", "alice1", "mallory2", "mallory3"]
+    assert [one.item.id for one in backlog][:7] == expected
+    assert [backlog.next(ONE).item.id for _ in range(7)] == expected
+    backlog.add(work("alice2", uid=1001, waited=waited))
+    assert [backlog.next(ONE).item.id for _ in range(3)] == ["mallory4", "alice2", "mallory5"]
+
+
+def test_what_comes_back_of_one_user_is_next():
+    backlog = Backlog()
+    for name, uid in (("a", 1), ("b", 2), ("c", 1)):
+        backlog.add(work(name, uid=uid))
+    first, second = backlog.next(ONE), backlog.next(ONE)
+    backlog.put_back([first, second])
+    assert backlog.head is first
+    assert taken(backlog) == ["a", "b", "c"]
 
 
 def test_what_comes_back_is_next():

@@ -13,7 +13,7 @@ import pytest
 from agent import Agent
 
 from dma_runtime import config
-from dma_runtime.delivery import errand, local
+from dma_runtime.delivery import bounce, errand, local
 from dma_runtime.envelope import Envelope, Recipient
 from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED
 from dma_runtime.posting import APPEND, Posting
@@ -145,7 +145,8 @@ def test_only_where_the_configuration_allows_it_now(tmp_path, box):
 def test_the_daemon_runs_nothing(tmp_path, box):
     conf = config.parse("PIPES\nSOCKET /run/x/submit.sock\n", "dma.conf")
     assert conf.by_socket
-    assert deliver(tmp_path, f"| touch {box}/ran", "PIPES\nSOCKET /run/x/submit.sock\n").kind == FAILED
+    outcome = deliver(tmp_path, f"| touch {box}/ran", f"PIPES\nSOCKET {tmp_path}/submit.sock\n")
+    assert (outcome.kind, outcome.text) == (DEFERRED, f"no mailbox process at {tmp_path}/mailbox.sock: No such file or directory")
     assert not (box / "ran").exists()
 
 
@@ -197,6 +198,17 @@ def test_an_aliases_file_that_others_can_write_runs_nothing(tmp_path, box):
     ran = agent.send("-bq", "filter", check=65)
     assert b"can be written by others" in ran.stderr
     assert agent.files() == []
+
+
+def test_nor_does_a_report_to_the_owner_of_a_list(tmp_path):
+    aliases = tmp_path / "aliases"
+    aliases.write_text('owner-list: "|cat > /dev/null"\n')
+    conf = config.parse(f"PIPES\nALIASES {aliases}\n", "dma.conf")
+    for mode, refused in ((0o666, f"|cat > /dev/null: {aliases} can be written by others"), (0o644, "")):
+        aliases.chmod(mode)
+        if refused or os.geteuid() != 0:
+            (found,) = bounce._resolver(conf, "here.test").resolve(["owner-list"])
+            assert found.refused == refused
 
 
 def test_the_words_of_the_command_line_are_never_commands(tmp_path, box):

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dma_runtime.aliases import ADDRESS, FILE, LOCAL, PIPE, as_address, of_address, parse
+from dma_runtime.envelope import Recipient
 from dma_runtime.policy.expansion import BROKEN, Expansion
 
 USERS = ("alice", "bob", "root")
@@ -155,6 +156,9 @@ def test_a_command_as_an_address_in_the_envelope():
         assert of_address(as_address(kind, text, user)) == (kind, text, user)
     for plain in ("alice", "a@b", "|x@y", ">x@y", "/x@y", "|cmd", '"| cmd"@x', ""):
         assert of_address(plain) is None
+        assert Recipient(plain, "asked").named == plain
+    assert Recipient("|alice /bin/cat", "team").named == "alice"
+    assert Recipient("| /bin/cat", "robot").named == "robot"
 
 
 @settings(max_examples=300, deadline=None)

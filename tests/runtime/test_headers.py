@@ -139,6 +139,18 @@ def test_a_header_without_end_is_refused(data):
         read(data, 1 << 16)
 
 
+def test_in_a_daemon_for_everybody_a_megabyte_is_taken_and_a_line_counts_for_what_it_takes_to_hold():
+    def shared(data):
+        pieces = iter([data])
+        return headers.read(lambda: next(pieces, b""), shared=True)
+
+    fields, body = shared(b"To: " + b"somebody@example.org,\n " * 10_000 + b"c@d\n\nbody")
+    assert (len(headers.recipients(fields)), body) == (10_001, b"body")
+    for data in (b"X: " + b"y" * (1 << 20), b"a:\n" * 30_000, b"X: y\n" + b" z\n" * 30_000):
+        with pytest.raises(DataError, match="header is larger than 1 MB"):
+            shared(data)
+
+
 # ---------------------------------------------------------------- recipients
 
 

@@ -1,6 +1,6 @@
 """Limits with their numbers: each refused on the far side of its line, and passing on the near side."""
 
-from dma_runtime.policy.limits import MESSAGE, QUESTION, RUN, Limits
+from dma_runtime.policy.limits import MESSAGE, QUESTION, RUN, Limits, most_recipients, on_disk
 
 ALICE, BOB = 1001, 1002
 
@@ -53,6 +53,18 @@ def test_a_quarter_of_the_spool():
     assert limits.store(ALICE, 50 << 20, 200 << 20, 4 * quarter) == ""
     assert "250 MB" in limits.store(ALICE, (50 << 20) + 1, 200 << 20, 4 * quarter)
     assert limits.store(0, 4 * quarter, 0, 4 * quarter) == ""
+
+
+def test_a_quarter_of_its_files_and_an_empty_message_is_a_block():
+    limits = Limits()
+    assert limits.keep(ALICE, 249, 1000) == ""
+    assert "250 messages" in limits.keep(ALICE, 250, 1000)
+    assert limits.keep(0, 1000, 1000) == ""
+    assert [on_disk(size) for size in (0, 3584, 3585, 1 << 20)] == [4096, 4096, 8192, (1 << 20) + 4096]
+
+
+def test_a_thousand_recipients_and_root_ten_thousand():
+    assert (most_recipients(1001), most_recipients(0)) == (1000, 10_000)
 
 
 def test_who_has_not_been_here_for_a_minute_is_forgotten():

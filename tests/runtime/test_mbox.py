@@ -223,6 +223,45 @@ def test_a_stale_dotlock_is_removed_and_a_fresh_one_is_not(path):
         assert worked is expected
 
 
+def test_a_lock_of_ours_whose_process_was_killed_goes_at_once(path, monkeypatch):
+    monkeypatch.setattr(mbox, "machine_id", lambda: "0123")
+    child = os.fork()
+    if child == 0:
+        try:
+            mbox._Dotlock(mbox.REAL, path)
+        finally:
+            os._exit(0)  # without taking it away
+    os.waitpid(child, 0)
+    assert open(path + ".lock").read() == f"{child}\ndma 0123\n"
+    naps = []
+    mbox.append(path, entry(), uid=UID, sleep=naps.append)
+    assert len(naps) == 1
+    assert len(reader(path)) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "here"),
+    [
+        ("{dead}\ndma 0123\n", "4567"),  # made on another machine
+        ("{dead}\ndma \n", ""),  # a machine without a name cannot be told from another
+        ("{dead}\n", "0123"),  # another program's
+        ("{alive}\ndma 0123\n", "0123"),
+        ("1\ndma 0123\n", "0123"),
+        ("-1\ndma 0123\n", "0123"),
+        ("", "0123"),
+    ],
+)
+def test_any_other_lock_has_its_five_minutes(path, monkeypatch, text, here):
+    monkeypatch.setattr(mbox, "machine_id", lambda: here)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    with open(path + ".lock", "w") as lock:
+        lock.write(text.format(dead=ended.pid, alive=os.getpid()))
+    with pytest.raises(mbox.MailboxBusy):
+        mbox.append(path, entry(), uid=UID, wait=0)
+    assert os.path.exists(path + ".lock")
+
+
 class NoDotlocks(FileSystem):
     """A directory like /var/mail is for a plain user: nothing can be created in it."""
 
@@ -310,11 +349,18 @@ def test_another_s_file_is_refused(path):
 
 
 class Failing(FileSystem):
-    """Fails the n-th call of one kind; writes half of what is asked before that, as a full disk does."""
+    """Fails the n-th call of one kind; writes half of what is asked before that, as a full disk does. What is said in a lock
+    file is never written."""
 
     def __init__(self, call, at, number):
         self.call, self.at, self.number, self.count = call, at, number, 0
         self.calls = []
+        self.locks = set()
+
+    def open(self, path, flags, mode=0o777):
+        fd = super().open(path, flags, mode)
+        (self.locks.add if path.endswith(".lock") else self.locks.discard)(fd)
+        return fd
 
     def _step(self, call):
         self.calls.append(call)
@@ -324,6 +370,8 @@ class Failing(FileSystem):
                 raise OSError(self.number, os.strerror(self.number))
 
     def pwrite(self, fd, data, at):
+        if fd in self.locks:
+            raise OSError(errno.ENOSPC, "No space left on device")
         self._step("pwrite")
         return super().pwrite(fd, data[: max(1, len(data) // 2)], at)
 

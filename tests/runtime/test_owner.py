@@ -2,10 +2,11 @@
 
 import json
 import re
+import subprocess
 import time
 
 import pytest
-from agent import Agent
+from agent import BIN, Agent
 from mail_server import CLOSE, HANG, MailServer
 
 
@@ -255,6 +256,16 @@ class TestFailure:
         (row,) = agent.queue()  # in sight
         assert (row["sender"], row["state"]) == ("", "failed")
         assert agent.program("dma-queue", "list", "--check").returncode == 1
+
+    def test_a_refused_sender_is_asked_for_again_when_its_time_has_come(self, agent, server):
+        """By an owner that stays, too; seen: never again, and at the end a report about attempts that were none."""
+        agent.configure("RETRY 1s 2s")
+        server.refuse("MAIL FROM", "550 5.7.1 not yours", times=2)
+        subprocess.Popen([BIN / "dmad"], env=agent.environment)  # ended by agent.close
+        agent.until(lambda: (agent.spool / "control").exists(), what="dmad")
+        agent.send("bob@example.org")
+        server.wait(1)
+        assert [verb for _, verb, _ in server.commands].count("MAIL") == 3
 
     def test_a_refused_sender_is_held_not_bounced(self, agent, server):
         server.refuse("MAIL FROM", "553 5.7.1 not your address")

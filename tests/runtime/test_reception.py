@@ -478,6 +478,24 @@ def test_who_has_to_go_while_a_piece_is_written_does_not_close_the_file_under_it
     run(story)
 
 
+def test_what_is_slow_for_one_user_leaves_threads_for_the_others(run):
+    """A home that does not answer, a message of 100 MB: one user's messages have half of the threads."""
+
+    async def story(desk):
+        desk.owner.slow = 1.0
+        mine = [await desk.connect(ALICE) for _ in range(16)]
+        for client in mine:
+            await client.send(submission())
+        await asyncio.sleep(0.2)
+        began = time.monotonic()
+        assert status(await desk.submit(uid=BOB))[0] == 0
+        assert time.monotonic() - began < 1.9
+        for client in mine:
+            assert status(await client.answer())[0] == 0
+
+    run(story)
+
+
 def test_too_large_is_refused_before_all_of_it_has_come(run):
     async def story(desk):
         client = await desk.connect()
@@ -502,15 +520,27 @@ def test_sixty_a_minute(run):
 def test_a_quarter_of_the_spool_queued_and_on_its_way(run, monkeypatch):
     async def story(desk):
         def free(path):
-            return 4_000_000 - sum(item.envelope.size for item in desk.owner.items.values())
+            return 4_000_000 - sum(reception.on_disk(item.envelope.size) for item in desk.owner.items.values())
 
         monkeypatch.setattr(reception.space, "free", free)
         desk.owner.items["old"] = Item(envelope("old", ALICE, len(MESSAGE)))
-        assert status(await desk.submit(b"y" * 999_000))[0] == 0
+        assert status(await desk.submit(b"y" * 995_000))[0] == 0
         number, text = status(await desk.submit(b"y" * 2000))
         assert (number, "25 % of the spool" in text) == (75, True)
         assert status(await desk.submit(b"y" * 2000, uid=BOB))[0] == 0
         assert len(desk.owner.accepted) == 2
+
+    run(story)
+
+
+def test_a_quarter_of_its_files(run, monkeypatch):
+    async def story(desk):
+        monkeypatch.setattr(reception.space, "free_files", lambda path: 12 - len(desk.owner.items))
+        answers = [status(await desk.submit()) for _ in range(4)]
+        assert [number for number, _ in answers] == [0, 0, 0, 75]
+        assert "3 messages of this user are queued" in answers[3][1]
+        assert status(await desk.submit(uid=BOB))[0] == 0
+        assert status(await desk.submit(uid=0))[0] == 0
 
     run(story)
 

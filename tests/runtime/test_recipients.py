@@ -7,8 +7,8 @@ from dma_runtime.aliases import parse
 from dma_runtime.envelope import Recipient
 from dma_runtime.errors import EX_DATAERR, EX_NOHOST
 from dma_runtime.policy.recipients import (
+    NO_FILES_HERE,
     NO_PIPES,
-    NO_PIPES_HERE,
     NOBODY_LEFT,
     NOT_HERE,
     NOT_OURS,
@@ -71,7 +71,7 @@ def resolve(asked, conf="", aliases=""):
         ("x", "", "x: /var/box", [("x", f"{NO_PIPES}: /var/box")]),
         ("x", "", "x: /dev/null", [("> /dev/null", "")]),
         ("x", "PIPES", "x: |/bin/cat -n, /var/box", [("| /bin/cat -n", ""), ("> /var/box", "")]),
-        ("x", "PIPES\nSOCKET /s", "x: |/bin/cat", [("x", f"{NO_PIPES_HERE}: |/bin/cat")]),
+        ("x", "PIPES\nSOCKET /s", "x: |/bin/cat, /var/box", [("| /bin/cat", ""), ("x", f"{NO_FILES_HERE}: /var/box")]),
         ("x", "PIPES\nDELIVERY REMOTEONLY", "x: |/bin/cat", [("x", NOTHING_STAYS)]),
         ("x", "", "x: :include:/empty", [("x", NOBODY_LEFT)]),
         ("x", "", "x: :include:/gone, a@b", [("x", "can not read :include:/gone: gone"), ("a@b", "")]),

@@ -1,10 +1,16 @@
 """Keyrings as setup uses them: what a child that cannot even start means."""
 
+import pathlib
+import subprocess
+import sys
+
 import pytest
 
 from dma_runtime.secret import Secret
 from dma_setup.stores import StoreProblem, Stores
 from dma_setup.system import Ran, System
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
 
 
 class Child(System):
@@ -37,3 +43,21 @@ def test_no_entry():
 def test_an_unknown_keyring():
     with pytest.raises(StoreProblem, match="unknown keyring nothing"):
         Stores(Child(0, "", "")).get("nothing", "s", "u")
+
+
+def test_nothing_is_imported_from_the_current_directory(tmp_path):
+    """Root may run dma-setup in /tmp, or in somebody's home."""
+    mark = tmp_path / "imported"
+    for name in ("dma_setup/__init__.py", "keyring.py", "importlib.py", "sitecustomize.py"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"open({str(mark)!r}, 'w').close()\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from dma_setup.stores import Stores\nfrom dma_setup.system import System\n"
+        "Stores(System()).prove('keyring.backends.null.Keyring')\n"
+    )
+    words = [sys.executable, "-I", "-c", code]
+    ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "what was stored did not come back" in ran.stderr, "the child was there"
+    assert not mark.exists()

@@ -17,6 +17,8 @@ UNITS = (
     "dma-secret@.service",
     "dma-mailbox.socket",
     "dma-mailbox@.service",
+    "dma-command.socket",
+    "dma-command@.service",
     "dma-queue.service",
     "dma-queue.timer",
 )
@@ -59,7 +61,16 @@ def test_systemd_understands_every_line(units):
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize(("unit", "most"), [("dma.service", 1.5), ("dma-secret@.service", 3.0), ("dma-mailbox@.service", 3.0)])
+@pytest.mark.parametrize(
+    ("unit", "most"),
+    [
+        ("dma.service", 1.5),
+        ("dma-secret@.service", 3.0),
+        ("dma-mailbox@.service", 3.0),
+        ("dma-command@.service", 3.0),
+        ("dma-queue.service", 3.0),
+    ],
+)
 def test_exposure(units, unit, most):
     tool("systemd-analyze")
     words = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(units / unit)]
@@ -83,7 +94,7 @@ def settings(name):
     return found
 
 
-@pytest.mark.parametrize("name", ["dma.service", "dma-secret@.service", "dma-mailbox@.service"])
+@pytest.mark.parametrize("name", ["dma.service", "dma-secret@.service", "dma-mailbox@.service", "dma-command@.service"])
 def test_traps_of_system_mode(name):
     """hard-parts.md, System mode: each of these lines was tried and broke something."""
     found = settings(name)
@@ -102,7 +113,7 @@ def test_the_service_carries_no_credential():
 
 def test_who_may_reach_which_socket():
     said = {}
-    for name in ("dma.socket", "dma-secret.socket", "dma-mailbox.socket"):
+    for name in ("dma.socket", "dma-secret.socket", "dma-mailbox.socket", "dma-command.socket"):
         found = settings(name)["Socket"]
         owner = found.get("SocketUser", ["root"])
         said[found["ListenStream"][0]] = (found["SocketMode"][0], owner[0], found.get("Accept", ["no"])[0])
@@ -112,20 +123,56 @@ def test_who_may_reach_which_socket():
         "/run/dma/submit.sock": ("0666", "root", "no"),
         "/run/dma/secret.sock": ("0600", "dma", "yes"),
         "/run/dma/mailbox.sock": ("0600", "dma", "yes"),
+        "/run/dma/command.sock": ("0600", "dma", "yes"),
     }
 
 
-@pytest.mark.parametrize("name", ["dma-secret@.service", "dma-mailbox@.service"])
+@pytest.mark.parametrize("name", ["dma-secret@.service", "dma-mailbox@.service", "dma-queue.service"])
 def test_helpers_have_no_network(name):
     found = settings(name)["Service"]
     assert found["PrivateNetwork"] == ["yes"]
     assert found["RestrictAddressFamilies"] == ["AF_UNIX"]
-    assert found["StandardInput"] == found["StandardOutput"] == ["socket"]
+    if "@" in name:
+        assert found["StandardInput"] == found["StandardOutput"] == ["socket"]
 
 
-def test_only_the_mailbox_process_may_become_others():
+def relaxations(name):
+    """Lines of a unit that give more than the strictest value would, with the comment above each."""
+    strictest = {
+        "ProtectHome": "yes",
+        "CapabilityBoundingSet": "",
+        "RestrictAddressFamilies": "none",
+        "ReadWritePaths": None,
+        "SystemCallFilter": "@system-service",
+        "PrivateNetwork": "yes",
+    }
+    comment, found = "", {}
+    for line in text(name).splitlines():
+        if line.startswith("#"):
+            comment = line
+        elif not line:
+            comment = ""
+        key, _, value = line.partition("=")
+        if key in strictest and value != strictest[key] and not value.startswith("~"):
+            found[line] = comment
+    return found
+
+
+@pytest.mark.parametrize(
+    "name", ["dma.service", "dma-secret@.service", "dma-mailbox@.service", "dma-command@.service", "dma-queue.service"]
+)
+def test_every_relaxation_has_its_reason_above_it(name):
+    found = relaxations(name)
+    assert found
+    assert [line for line, comment in found.items() if not comment] == []
+    if "PrivateUsers=yes" not in text(name):
+        assert "No PrivateUsers=" in text(name)
+
+
+def test_only_the_mailbox_processes_may_become_others():
     bounds = {name: settings(name)["Service"]["CapabilityBoundingSet"] for name in UNITS if name.startswith("dma-") and "@" in name}
-    assert bounds == {"dma-secret@.service": [""], "dma-mailbox@.service": ["CAP_SETUID CAP_SETGID"]}
+    others = ["CAP_SETUID CAP_SETGID"]
+    assert bounds == {"dma-secret@.service": [""], "dma-mailbox@.service": others, "dma-command@.service": others}
     assert settings("dma.service")["Service"]["CapabilityBoundingSet"] == [""]
 
 
