@@ -1,7 +1,8 @@
 """A change that only a program can make: a timer started, lingering switched on, the crontab replaced.
 
 `do` and `undo` are lists of commands, each a list of words; `given` and `given_back` is what the last of each reads on
-standard input. When `check` is given, its output says whether the state is still ours before it is taken back.
+standard input. When `check` is given, its output says whether the state is still ours before it is taken back; of a text
+that others changed since, only the `line` that is ours goes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class CommandChange(Change):
     given: str = ""
     given_back: str = ""
     check: tuple[str, ...] = ()  # prints `given` while the state is ours
+    line: str = ""  # of `given`: what is ours in it
     optional: bool = False
     drains: bool = False
     is_new: bool = True
@@ -61,8 +63,17 @@ class CommandChange(Change):
             if now.status == 0 and now.output == self.given_back:
                 return TakenBack(RESTORED, self.subject)
             if now.status == 0 and now.output != self.given:
-                return TakenBack(CHANGED, f"{self.subject} was changed since; it is left as it is")
+                return self._take_out(system, now.output)
         failed = _run(system, self.undo, self.given_back)
+        return TakenBack(FAILED, f"{self.subject}: {failed}") if failed else TakenBack(RESTORED, self.subject)
+
+    def _take_out(self, system: System, now: str) -> TakenBack:
+        """Take our line out of what others changed since."""
+        lines = now.splitlines(keepends=True)
+        kept = [line for line in lines if line.rstrip("\n") != self.line]
+        if not self.line or len(kept) == len(lines):
+            return TakenBack(CHANGED, f"{self.subject} was changed since; it is left as it is")
+        failed = _run(system, self.do, "".join(kept))
         return TakenBack(FAILED, f"{self.subject}: {failed}") if failed else TakenBack(RESTORED, self.subject)
 
     def record(self, _keeper: Keeper, _number: int) -> dict[str, Any]:
@@ -75,6 +86,7 @@ class CommandChange(Change):
             "given": self.given,
             "given_back": self.given_back,
             "check": list(self.check),
+            "line": self.line,
             "optional": self.optional,
             "drains": self.drains,
         }
@@ -100,6 +112,7 @@ def _read(record: dict[str, Any], _keeper: Keeper, _number: int) -> Change:
         given=record["given"],
         given_back=record["given_back"],
         check=tuple(record["check"]),
+        line=record.get("line", ""),
         optional=record["optional"],
         drains=record["drains"],
     )

@@ -100,6 +100,7 @@ def _crontab(view: View) -> list[Change]:
             given=new,
             given_back=old,
             check=("crontab", "-l"),
+            line=line,
             is_new=not old,
             optional=True,
         )

@@ -16,6 +16,7 @@ from mail_server import MailServer
 from provisioning import tree
 from setup_home import PASSWORD, PROGRAM, relay
 
+CRONTABS = "/var/spool/cron/crontabs"
 NEW = "another hörse"
 SCRIPT = 'mount --bind "$0" /etc/passwd && mkdir -p /run/user && mount -t tmpfs tmpfs /run/user && exec "$@"'
 
@@ -39,10 +40,13 @@ class Person:
         self.home.mkdir(exist_ok=True)
         self.passwd = folder / "passwd"
         self.passwd.write_text(f"root:x:0:0:root:{self.home}:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")
+        crontabs = folder / "crontabs"  # not that of who runs the tests
+        crontabs.mkdir(exist_ok=True)
+        self.crontab = f"{{ test ! -d {CRONTABS} || mount --bind {crontabs} {CRONTABS}; }} && "
         self.bus = f"mkdir /run/user/0 && ln -s {desktop.runtime}/bus /run/user/0/bus && " if desktop else ""
 
     def run(self, *words, given="", **more):
-        command = ["unshare", "-m", "sh", "-c", SCRIPT.replace("exec", self.bus + "exec"), str(self.passwd), *words]
+        command = ["unshare", "-m", "sh", "-c", SCRIPT.replace("exec", self.crontab + self.bus + "exec"), str(self.passwd), *words]
         environment = {"HOME": str(self.home), "PATH": f"{self.home}/.local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", **more}
         return subprocess.run(command, input=given, capture_output=True, text=True, env=environment, timeout=90, cwd=self.folder)
 

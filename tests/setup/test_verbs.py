@@ -189,12 +189,19 @@ class TestWake:
             view.changes[0].apply(machine)
         assert machine.crontab.endswith("5 5 * * * another\n")
 
-    def test_a_crontab_that_was_changed_since_is_left(self, tmp_path):
+    def test_of_a_crontab_that_was_changed_since_only_our_line_goes(self, tmp_path):
         _, view, machine = self.subjects(tmp_path, crontab=True, old="a\n")
         view.changes[0].apply(machine)
         machine.crontab += "b\n"
+        assert view.changes[0].take_back(machine).result == "restored"
+        assert machine.crontab == "a\nb\n"
+
+    def test_a_crontab_whose_line_was_changed_since_is_left(self, tmp_path):
+        _, view, machine = self.subjects(tmp_path, crontab=True, old="a\n")
+        view.changes[0].apply(machine)
+        machine.crontab = now = machine.crontab.replace("*/15", "*/30")
         assert view.changes[0].take_back(machine).result == "changed"
-        assert machine.crontab.endswith("b\n")
+        assert machine.crontab == now
 
     def test_neither(self, tmp_path):
         subjects, view, _ = self.subjects(tmp_path)
