@@ -52,9 +52,9 @@ print(json.dumps(said))
 def read(place: Place, system: System, config: Config, login: Login) -> Secret:
     """Raises SetupError, with what to do in its details."""
     if place.is_live and not place.is_user and os.geteuid() == 0:
-        library = _library(place, system)
-        if library is not None:
-            return _as_the_account(place, system, login, library)
+        found = library(place, system)
+        if found is not None:
+            return _as_the_account(place, system, login, found)
     return _here(config, login)
 
 
@@ -89,7 +89,7 @@ def _as_the_account(place: Place, system: System, login: Login, library: tuple[s
     raise SetupError(f"{said['text']} (read as {ACCOUNT})", details=[hint] if hint else [])
 
 
-def _library(place: Place, system: System) -> tuple[str, str] | None:
+def library(place: Place, system: System) -> tuple[str, str] | None:
     """(interpreter, library) of the installed launcher; None when it is not there."""
     entry = system.look(place.launcher)
     return of_launcher(entry.content) if entry is not None and entry.kind == FILE else None

@@ -32,7 +32,7 @@ from dma_setup.relay import Relay
 from dma_setup.report import Report
 from dma_setup.secret import KEYRING
 from dma_setup.system import System
-from dma_setup.verbs import saved
+from dma_setup.verbs import launcher, saved
 from dma_setup.view import View
 
 ATTEMPTS = 3
@@ -87,6 +87,8 @@ class Wizard:
             return WOULD_CHANGE if plan.changes else DONE
         if plan.changes:
             self.apply(plan)
+        if self.place.is_live:
+            launcher.refresh(self.place, self.system)
         proof = self.prove() if self.options.test and (plan.changes or self.driver.guided) else None
         self.note(plan, proof)
         return DONE if proof is None or proof.reply else FAILED

@@ -1,7 +1,9 @@
 """`launcher: {}`: the programs behind the links and the units, rendered from `launcher.j2`.
 
-`#!INTERPRETER -IS`: isolated, no site, our library directory put on `sys.path` by the launcher itself. The kernel wants
-the interpreter's path without blanks and the line short (execve(2): 256 bytes, 127 before Linux 5.1).
+`#!INTERPRETER -IS`: isolated, no site, our library directory put on `sys.path` by the launcher itself. That of `dma`, which
+every message starts, also has the image of `prelink`, and text in UTF-8 whatever the locale (`-X utf8`), which Python then
+need not find out. The kernel wants the interpreter's path without blanks and the line short (execve(2): 256 bytes, 127
+before Linux 5.1).
 System mode: the interpreter is the distribution's, so its upgrades do not stop mail, and must be proved (`proof`).
 """
 
@@ -11,13 +13,16 @@ import os
 import sys
 from typing import Any
 
-from dma_setup import render
+from dma_setup import prelink, reader, render
 from dma_setup import view as views
 from dma_setup.changes import Change
 from dma_setup.errors import SetupError
+from dma_setup.place import Place
+from dma_setup.system import System
 from dma_setup.verbs import library
 from dma_setup.view import View
 
+OPTIONS = "-ISXutf8"  # the kernel gives the interpreter one word
 # Name -> (module, whether system mode alone has it, what it is).
 DOORS = {
     "dma": ("dma_runtime.cmd.sendmail", False, "the mail agent"),
@@ -35,10 +40,29 @@ def plan(_step: dict[str, Any], view: View) -> list[Change]:
         if system_only and view.place.is_user:
             continue
         path = f"{view.place.library}/{name}"
-        text = render.template("launcher.j2", {"python": python, "library": library.path(view), "door": door})
+        text = render.template("launcher.j2", _words(name, python, door, view))
         made.append(view.path_change(path, views.file(text, 0o755), says, drains=True))
         view.add(made[-1])
     return made
+
+
+def _words(name: str, python: str, door: str, view: View) -> dict[str, str]:
+    where = library.path(view)
+    words = {"python": python, "library": where, "door": door, "options": "-IS", "image": ""}
+    if name == "dma":
+        words |= {"options": OPTIONS, "image": prelink.stem(where, _image(view.place))}
+    return words
+
+
+def refresh(place: Place, system: System) -> None:
+    """Make the image of the installed launcher, where it is missing or made of older sources and the library can be written."""
+    if (found := reader.library(place, system)) is not None:
+        python, where = found
+        system.run([python, "-IS", prelink.__file__, where, _image(place)])
+
+
+def _image(place: Place) -> str:
+    return "submit" if place.is_user else "handover"
 
 
 def interpreter(view: View) -> str:
@@ -46,6 +70,6 @@ def interpreter(view: View) -> str:
     python = sys.executable if view.place.is_user else library.interpreter(view)
     if not python or not os.path.isabs(python):
         raise SetupError("the path of this Python is not known; start dma-setup by a Python with an absolute path")
-    if any(c.isspace() for c in python) or len(os.fsencode(python)) + len("#! -IS\n") >= 256:
-        raise SetupError(f"{python}: a path with blanks or longer than 250 bytes cannot start a program; install dma elsewhere")
+    if any(c.isspace() for c in python) or len(os.fsencode(python)) + len(f"#! {OPTIONS}\n") >= 256:
+        raise SetupError(f"{python}: a path with blanks or longer than 245 bytes cannot start a program; install dma elsewhere")
     return python

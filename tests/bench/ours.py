@@ -8,10 +8,10 @@ import ssl
 import subprocess
 import time
 
-import jinja2
-
 from dma_runtime.envelope import Envelope, Recipient, encode, reserved
 from dma_runtime.system.spool import Spool, new_id
+from dma_setup import prelink, render
+from dma_setup.verbs.launcher import OPTIONS
 from tests.bench import place
 
 
@@ -34,16 +34,21 @@ class Ours:
         self.configuration = self.base / "dma.conf"
         self.environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.base), "DMA_CONF": str(self.configuration)}
         self.environment["LOGNAME"] = "bench"
-        template = jinja2.Template((place.ROOT / "templates/launcher.j2").read_text(), keep_trailing_newline=True)
-        template.environment.filters.setdefault("tojson", repr)
-        text = template.render(python=place.PYTHON, library=str(place.ROOT), door="dma_runtime.cmd.sendmail")
-        launcher = self.base / "sendmail"
-        launcher.write_text(text)
-        launcher.chmod(0o755)
-        self.sendmail = str(launcher)
+        self.sendmail = str(self.launcher("sendmail", place.ROOT, "submit"))
         self.mailq = str(self.base / "mailq")
         if not os.path.islink(self.mailq):
             os.symlink("sendmail", self.mailq)
+
+    def launcher(self, name, library, image, door="sendmail"):
+        """A program as `dma-setup` renders it, with its image when there is one of that name."""
+        values = {"python": place.PYTHON, "library": str(library), "door": f"dma_runtime.cmd.{door}", "options": "-IS", "image": ""}
+        if image:
+            subprocess.run([place.PYTHON, "-IS", prelink.__file__, str(library), image], check=True)
+            values |= {"options": OPTIONS, "image": prelink.stem(str(library), image)}
+        path = self.base / name
+        path.write_text(render.template("launcher.j2", values))
+        path.chmod(0o755)
+        return path
 
     def missing(self):
         return ""

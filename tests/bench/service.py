@@ -33,17 +33,14 @@ class Service(Ours):
     def __init__(self, where):
         super().__init__(where)
         self.socket = self.base / "run" / "submit.sock"
-        self.dmad = self.base / "dmad"
         library = self.base / "library"
         if not library.exists():
             shutil.copytree(place.ROOT / "dma_runtime", library / "dma_runtime", ignore=shutil.ignore_patterns("__pycache__"))
             subprocess.run([place.PYTHON, "-IS", "-m", "compileall", "-q", str(library)], check=True)
             subprocess.run(["chmod", "-R", "a+rX", str(library)], check=True)  # other accounts run it, and must not compile it
-        text = pathlib.Path(self.sendmail).read_text().replace(str(place.ROOT), str(library))
-        pathlib.Path(self.sendmail).write_text(text)
-        text = text.replace("cmd.sendmail", "cmd.daemon")
-        self.dmad.write_text(text.replace("sys.exit(", LIFTED + "\nsys.exit("))
-        self.dmad.chmod(0o755)
+        self.sendmail = str(self.launcher("sendmail", library, "handover"))
+        self.dmad = self.launcher("dmad", library, "", door="daemon")
+        self.dmad.write_text(self.dmad.read_text().replace("sys.exit(", LIFTED + "\nsys.exit("))
         self._process = None
 
     def missing(self):
