@@ -176,7 +176,10 @@ def folder():
 def clean(home):
     """End what still works for this home, then remove it."""
     deadline = time.monotonic() + 10
-    while (pids := working_for(home)) and time.monotonic() < deadline:
+    quiet = 0  # looks in a row that found nobody: one may have been just between its birth and its name
+    while quiet < 3 and time.monotonic() < deadline:
+        pids = working_for(home)
+        quiet = 0 if pids else quiet + 1
         for pid in pids:
             try:
                 os.kill(pid, signal.SIGTERM if time.monotonic() < deadline - 5 else signal.SIGKILL)

@@ -58,7 +58,7 @@ def refresh(place: Place, system: System) -> None:
     """Make the image of the installed launcher, where it is missing or made of older sources and the library can be written."""
     if (found := reader.library(place, system)) is not None:
         python, where = found
-        system.run([python, "-IS", prelink.__file__, where, _image(place)])
+        system.run(prelink.command(python, where, _image(place)))
 
 
 def _image(place: Place) -> str:

@@ -43,7 +43,7 @@ class Ours:
         """A program as `dma-setup` renders it, with its image when there is one of that name."""
         values = {"python": place.PYTHON, "library": str(library), "door": f"dma_runtime.cmd.{door}", "options": "-IS", "image": ""}
         if image:
-            subprocess.run([place.PYTHON, "-IS", prelink.__file__, str(library), image], check=True)
+            subprocess.run(prelink.command(place.PYTHON, str(library), image), check=True)
             values |= {"options": OPTIONS, "image": prelink.stem(str(library), image)}
         path = self.base / name
         path.write_text(render.template("launcher.j2", values))

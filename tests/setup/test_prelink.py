@@ -36,7 +36,7 @@ class Installed(Sendmail):
         return path
 
     def make(self, image="submit", status=0):
-        done = subprocess.run([PYTHON, "-IS", prelink.__file__, str(self.library), image], capture_output=True, text=True)
+        done = subprocess.run(prelink.command(PYTHON, str(self.library), image), capture_output=True, text=True)
         assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
         return next(iter((self.library / "dma_runtime/__pycache__").glob(f"{image}.*.image")), None)
 
