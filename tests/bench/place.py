@@ -1,11 +1,9 @@
 """Where a measurement takes place: a directory of its own, the sinks, the messages, and the clock on programs."""
 
 import contextlib
-import gc
 import json
 import os
 import pathlib
-import resource  # noqa: F401 os.wait4 needs it, and below a chroot it could not be found
 import shutil
 import subprocess
 import sys
@@ -108,56 +106,13 @@ class Times:
 
 
 def start(words, count=1, *, stdin="/dev/null", environment=None, root="", uid=None, at_once=1):
-    """Start a program `count` times, `at_once` of them side by side, and measure each from start to exit.
-
-    With `root` or `uid` a child of ours goes there first, so that no `chroot` program is measured along."""
-    if not root and uid is None:
-        return Times(*_timed(words, count, stdin, environment, at_once))
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            if root:
-                os.chroot(root)
-                os.chdir("/")
-            if uid is not None:
-                os.setgroups([])
-                os.setgid(uid)
-                os.setuid(uid)
-            os.write(writer, json.dumps(_timed(words, count, stdin, environment, at_once)).encode())
-            os._exit(0)
-        except BaseException as error:
-            os.write(2, f"{words}: {error!r}\n".encode())
-            os._exit(1)
-    os.close(writer)
-    with open(reader, "rb") as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    return Times(*json.loads(said))
-
-
-def _timed(words, count, stdin, environment, at_once):
+    """Start a program `count` times, `at_once` of them side by side, and measure each from start to exit (see `timed`)."""
     environment = environment or {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LOGNAME": "bench"}
-    null = os.open("/dev/null", os.O_WRONLY)
-    seconds, rss, cpu, failed, begun, running = [], 0, 0.0, 0, 0, {}
-    gc.disable()
-    while len(seconds) < count:
-        while len(running) < at_once and begun < count:
-            begun += 1
-            actions = [(os.POSIX_SPAWN_OPEN, 0, str(stdin), os.O_RDONLY, 0)]
-            actions += [(os.POSIX_SPAWN_DUP2, null, 1), (os.POSIX_SPAWN_DUP2, null, 2)]
-            at = time.perf_counter()
-            running[os.posix_spawn(words[0], words, environment, file_actions=actions)] = at
-        pid, status, used = os.wait4(-1, 0)
-        now = time.perf_counter()
-        if pid in running:
-            seconds.append(now - running.pop(pid))
-            rss = max(rss, used.ru_maxrss * 1024)
-            cpu += used.ru_utime + used.ru_stime
-            failed += status != 0
-    gc.enable()
-    os.close(null)
-    return seconds, rss, cpu, failed
+    given = {"words": words, "count": count, "stdin": str(stdin), "environment": environment, "at_once": at_once}
+    given |= {"root": root, "uid": uid}
+    timed = [PYTHON, "-IS", str(HERE / "timed.py")]
+    done = subprocess.run(timed, input=json.dumps(given), stdout=subprocess.PIPE, text=True, check=True)
+    return Times(*json.loads(done.stdout))
 
 
 def wait_until(wish, seconds, pause=0.002):
