@@ -276,7 +276,7 @@ def memory(run):
                   "MB, largest process", goal=goal, good=good, note=f"sendmail {found.rss / MB:.0f} MB")  # fmt: skip
 
 
-def growth(run, counts=(100, 1000, 10000)):
+def growth(run, counts=(100, 1000, 10000, 50000)):
     """What one message costs, by how many are queued."""
     ours = Ours(run.where, ["MAXMESSAGES 1000"])
     if not run.present([ours]):
@@ -292,8 +292,7 @@ def growth(run, counts=(100, 1000, 10000)):
         rate = [(took - base) / (count - counts[0]) for took in each[count]] if count > counts[0] else []
         if rate:
             yield spread(f"drain {count:,}: each message", ours.name, rate, 1000, "ms")
-    depths = (100, counts[-1], 50000)
-    for depth in depths:
+    for depth in (100, 10000, 50000):
         ours.setup(place.free_port())
         ours.fill(depth, 2 * KB)
         found = ours.submit(30, 2 * KB)
