@@ -5,7 +5,8 @@ Rules:
 - A long line is folded at a blank (RFC 5322 2.2.3: unfolding gives it back), in lists also behind a comma.
 - What is not ASCII becomes encoded words (RFC 2047) where those may stand: in free text, in display names and in comments;
   parameters become RFC 2231's. The same for free text that no blank lets fold.
-- Addresses themselves are never encoded. Where nothing else is possible a control becomes a blank.
+- Addresses themselves are never encoded, but a domain has its A-labels (RFC 5890) instead of what is not ASCII, as on the
+  envelope. In an address a control becomes a blank.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import re
 from dma_runtime import address
 from dma_runtime.message.headers import Field
 from dma_runtime.message.mime import parameters
+from dma_runtime.policy.exchangers import ascii_domain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +71,7 @@ def _without_controls(field: Field) -> bytes:
 def _ascii(name: bytes, raw: bytes) -> bytes:
     head, colon, value = raw.partition(b":")
     if name in _ADDRESSES:
-        return head + colon + _names(value)
+        return head + colon + _domains(_names(value))
     if name in _PARAMETERS:
         return head + colon + _values(value)
     if name in _STRUCTURED:
@@ -163,6 +165,20 @@ def _names(value: bytes) -> bytes:
         behind = b"" if text.startswith(b"(") or value[end : end + 1] in (b"", b" ", b"\t", b"\n") else b" "
         out += [value[done:start], before, text, behind]
         done = end
+    return b"".join(out) + value[done:]
+
+
+def _domains(value: bytes) -> bytes:
+    """The addresses of the field with A-labels, where nothing else is beyond ASCII in them."""
+    if value.isascii():
+        return value
+    out: list[bytes] = []
+    done = 0
+    for span in address.scan(value):
+        plain = ascii_domain(span.address)
+        if plain != span.address:
+            out += [value[done : span.start], address.to_wire(plain)]
+            done = span.end
     return b"".join(out) + value[done:]
 
 

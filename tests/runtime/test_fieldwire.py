@@ -69,6 +69,21 @@ def test_names_are_encoded_and_every_address_stays(value, expected):
     assert people(b"To: " + value.encode()) == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("a@bücher.test", "a@xn--bcher-kva.test"),
+        ("Jörg <a@BÜCHER.test>, b@x.test (c)", "=?utf-8?B?SsO2cmc=?= <a@xn--bcher-kva.test>, b@x.test (c)"),
+        ('"a b"@bücher.test, <@relay.test:c@日本.test>', '"a b"@xn--bcher-kva.test, <@relay.test:c@xn--wgv71a.test>'),
+        ("ü@bücher.test, a@x.test", "ü@bücher.test, a@x.test"),  # goes with SMTPUTF8 only
+        ("a@[bücher]", "a@[bücher]"),
+    ],
+)
+def test_a_domain_beyond_ascii_is_said_as_it_is_on_the_envelope(value, expected):
+    assert fitted(b"To: " + value.encode()) == b"To: " + expected.encode()
+    assert fitted(b"To: " + value.encode(), eightbit=True) == b"To: " + value.encode()
+
+
 def test_a_name_that_looks_like_an_address_is_a_name():
     out = fitted("To: jörg@x.test <a@x.test>".encode())
     assert (address.addresses(out[3:]), read(out[3:])) == (["a@x.test"], "jörg@x.test <a@x.test>".encode())
