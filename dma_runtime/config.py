@@ -449,6 +449,9 @@ def _check_together(config: Config) -> None:
     if config.REQUIRETLS and config.SMARTHOST is None:
         what = "REQUIRETLS without SMARTHOST: mail for other machines is returned, no exchanger found by DNS can be trusted"
         config.warnings.append(f"{config.source}:{config.lines['REQUIRETLS']}: {what}")
+    if config.REWRITEFROM and config.MASQUERADE is None:
+        what = "REWRITEFROM without MASQUERADE has no address to write"
+        config.warnings.append(f"{config.source}:{config.lines['REWRITEFROM']}: {what}")
     if config.LMTP and config.SMARTHOST is None:
         config.warnings.append(f"{config.source}:{config.lines['LMTP']}: LMTP without SMARTHOST is not used")
     if config.STARTTLS and not config.SECURETRANSFER:
@@ -532,22 +535,35 @@ def user_directories(uid: int, environ: dict[str, str]) -> tuple[str, str]:
     return (config + "/dma" if config else ""), (state + "/dma" if state else "")
 
 
+def _foreign(option: str) -> str:
+    """Why what -C names is another mail agent's, "" when it may be ours: callers written for sendmail pass its sendmail.cf or
+    submit.cf, there or not, and those written for Postfix the directory of its files."""
+    try:
+        if os.stat(option).st_mode & 0o170000 == 0o040000:  # S_ISDIR, without the stat module
+            return "a directory, ignored"
+    except OSError as error:
+        if option.endswith(".cf"):
+            return f"{error.strerror}, ignored"
+    return ""
+
+
 def find(option: str | None, environ: dict[str, str], uid: int, euid: int) -> Config:
     """The configuration that applies: -C, DMA_CONF, user mode, system mode; the first that exists wins.
 
-    When real and effective ids differ, nothing the caller controls is looked at (hard-parts.md, Submitting).
-    Raises DmaError (66) for a file that exists and cannot be read.
+    A file of -C that is another mail agent's is passed over with a warning. When real and effective ids differ, nothing the
+    caller controls is looked at (hard-parts.md, Submitting). Raises DmaError (66) for a file that exists and cannot be read.
     """
     trusted = uid == euid
     if option is not None and trusted:
-        config = load(option)
-        config.system = option == SYSTEM_CONF
-        if config.values or config.problems or not config.source:
-            return config
-        # Old callers pass -C sendmail.cf: a file without one known key is not ours.
-        warning = f"{option}: no known key in it, file ignored"
+        foreign = _foreign(option)
+        if not foreign:
+            config = load(option)
+            config.system = option == SYSTEM_CONF
+            if config.values or config.problems or not config.source:
+                return config
+            foreign = "no known key in it, file ignored"
         config = find(None, environ, uid, euid)
-        config.warnings.append(warning)
+        config.warnings.append(f"{option}: {foreign}")
         return config
     named = environ.get("DMA_CONF", "") if trusted else ""
     if named:

@@ -26,7 +26,11 @@ DMA = [
     ("b Ns Cm v", "Say where mail for each recipient would go, and send nothing. The status is 67 when one would be refused."),
     ("b Ns Cm s", "Speak SMTP on standard input and output, REQUIRETLS and DSN included."),
     ("b Ns Cm m", "Take a message; this is what happens without it."),
-    ("C Ar file", "Use this configuration file. A file without a known key is ignored with a warning."),
+    (
+        "C Ar file",
+        "Use this configuration file. A file without a known key is ignored with a warning, and so are a sendmail.cf that is "
+        "not there and a directory, which other mail agents mean by it.",
+    ),
     ("D", "Stay in the foreground: return after the first attempt. With -q after one attempt of all that is queued."),
     ("F Ar name", "Full name of the sender, for a message without a From field."),
     ("f Ar address", "Envelope sender; an empty one is the null sender. -r is the same."),

@@ -138,6 +138,14 @@ def test_key_without_effect_says_so():
     assert "no effect in this version" in warning
 
 
+def test_rewritefrom_without_an_address_to_write():
+    (warning,) = sound("PORT 25\nREWRITEFROM").warnings
+    assert warning.startswith("dma.conf:2: REWRITEFROM without MASQUERADE")
+    assert not sound("REWRITEFROM\nMASQUERADE a@b").warnings
+    assert not sound("REPLACEFROM a@b").warnings
+    assert not sound("REWRITEFROM no").warnings
+
+
 def test_every_key_has_a_sentence():
     for name, key in config.KEYS.items():
         assert key.says.endswith("."), name
@@ -183,6 +191,17 @@ class TestWhichFile:
         found = config.find(self.write(home / "sendmail.cf", "O DeliveryMode=b\n"), {"DMA_CONF": other}, 1, 1)
         assert found.PORT == 2
         assert "no known key" in found.warnings[0]
+
+    @pytest.mark.parametrize(("name", "why"), [("sendmail.cf", "No such file"), ("postfix", "a directory")])
+    def test_what_other_mail_agents_have_there_is_ignored_too(self, home, name, why):
+        (home / "postfix").mkdir()
+        found = config.find(str(home / name), {"DMA_CONF": self.write(home / "b", "PORT 2\n")}, 1, 1)
+        assert found.PORT == 2
+        assert found.warnings[0].startswith(f"{home / name}: {why}")
+
+    def test_any_other_name_that_is_not_there_means_the_defaults(self, home):
+        found = config.find(str(home / "none.conf"), {"DMA_CONF": self.write(home / "b", "PORT 2\n")}, 1, 1)
+        assert (found.PORT, found.wanted) == (25, str(home / "none.conf"))
 
     def test_user_mode(self, home):
         self.write(home / ".config/dma/dma.conf", "PORT 3\n")
