@@ -142,7 +142,7 @@ def sync_directory(fs: FileSystem, path: str) -> None:
     try:
         sync_open_directory(fs, fd)
     finally:
-        fs.close(fd)
+        let_go(fs, fd)
 
 
 def sync_open_directory(fs: FileSystem, fd: int) -> None:

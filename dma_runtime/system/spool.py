@@ -26,7 +26,7 @@ from dma_runtime import posixos as os
 from dma_runtime.envelope import Envelope, beginning, decode, encode, reserved
 from dma_runtime.errors import EX_CANTCREAT, EX_TEMPFAIL, BrokenMessage, CannotSpool, ConfigError
 from dma_runtime.system import clock
-from dma_runtime.system.fs import O_TMPFILE, REAL, FileSystem, sync_directory, sync_open_directory, write_all
+from dma_runtime.system.fs import O_TMPFILE, REAL, FileSystem, let_go, sync_directory, sync_open_directory, write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -379,7 +379,7 @@ class Draft:
             raise cannot(error, self.spool.path) from None
         finally:
             if directory >= 0:
-                fs.close(directory)
+                let_go(fs, directory)
             self.discard()
         return self._id
 
@@ -414,7 +414,4 @@ class Draft:
                 fs.unlink(self._name)
         except OSError:
             pass  # the ledger's sweep finds it
-        try:
-            fs.close(fd)
-        except OSError:
-            pass  # it is synced, or not wanted
+        let_go(fs, fd)

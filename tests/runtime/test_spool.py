@@ -188,6 +188,24 @@ def test_a_failed_last_sync_keeps_the_message_and_says_so(tmp_path):
     assert spool.ids() == ["someid"]
 
 
+def test_a_close_that_fails_behind_the_sync_changes_nothing(tmp_path):
+    """Told 75 the caller would send it again."""
+
+    class Failing(FileSystem):
+        armed = False
+
+        def close(self, fd):
+            super().close(fd)
+            if self.armed:
+                raise OSError(errno.EIO, "Input/output error")
+
+    spool = Spool(str(tmp_path / "s"), Failing())
+    spool.prepare(own_only=True)
+    spool.fs.armed = True
+    assert put(spool, id="someid") == "someid"
+    assert spool.ids() == ["someid"]
+
+
 # ---------------------------------------------------------------- reading
 
 
