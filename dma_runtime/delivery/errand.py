@@ -7,7 +7,8 @@
 - Its exit status is the answer, as sendmail has it: 0 delivered; 71, 74 and 75 (EX_OSERR, EX_IOERR, EX_TEMPFAIL) and the
   end by a signal "try again"; 126 and 127 (the shell could not run it) "try again", and the operator is told; others final,
   with what it printed in the report.
-- It has SECONDS; then it and what it started are killed, and the message is tried again.
+- It has SECONDS; then it and what it started are killed, and the message is tried again. So it is when the process that
+  runs the queue must end before that (`stopped`): one that went on would be run again all the same, its end unheard.
 - A file is a mailbox (`system.mbox`: the owner's own, no link), with `/` at its end a Maildir. `/dev/null` is nowhere, and
   needs no PIPES. Root's queue writes no files.
 - In system mode the mailbox process does it, as the user whose `.forward` it is, or nobody (`cmd.errands`).
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from dma_runtime.posting import Posting
 
 SECONDS = 300.0
+LOOK = 0.5  # seconds between two looks whether it must end
 SHELL = "/bin/sh"
 NOBODY = "nobody"
 SAID = 300  # bytes of what it printed that are kept, the last
@@ -60,8 +62,20 @@ def refused(kind: str, text: str, config: Config) -> Outcome | None:
     return None
 
 
-def run(command: str, posting: Posting, chunks: Callable[[], Iterator[bytes]], *, seconds: float = SECONDS) -> Outcome:
-    """Run a command for one recipient. Raises what `chunks` raises."""
+def never() -> bool:
+    """Nobody stops us."""
+    return False
+
+
+def run(
+    command: str,
+    posting: Posting,
+    chunks: Callable[[], Iterator[bytes]],
+    *,
+    seconds: float = SECONDS,
+    stopped: Callable[[], bool] = never,
+) -> Outcome:
+    """Run a command for one recipient. `stopped`: whether it must end now. Raises what `chunks` raises."""
     try:
         entry = pwd.getpwuid(os.geteuid()) if os.geteuid() else pwd.getpwnam(NOBODY)
     except KeyError:
@@ -73,11 +87,13 @@ def run(command: str, posting: Posting, chunks: Callable[[], Iterator[bytes]], *
             whole.write(chunk)
         whole.seek(0)
         try:
-            status = _wait(_start(command, posting, entry, whole.fileno(), said.fileno()), seconds)
+            status = _wait(_start(command, posting, entry, whole.fileno(), said.fileno()), seconds, stopped)
         except OSError as error:
             return Outcome(DEFERRED, f"can not run {SHELL}: {error.strerror or error}", status="4.3.0")
         said.seek(max(0, os.fstat(said.fileno()).st_size - SAID))
         words = shown(said.read(SAID).decode("utf-8", "backslashreplace").strip(), 1000)
+    if status is None and stopped():
+        return Outcome(DEFERRED, f"{shown(command, 200)} was ended, for the queue was stopped", status="4.3.2")
     return _judged(command, status, words, seconds)
 
 
@@ -103,14 +119,19 @@ def _start(command: str, posting: Posting, entry: pwd.struct_passwd, whole: int,
     )
 
 
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> int | None:
+def _wait(process: subprocess.Popen[bytes], seconds: float, stopped: Callable[[], bool]) -> int | None:
     """Its exit status, negative for a signal; None when it had to be killed, with what it started."""
-    try:
-        return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # it leads its session and is not waited for yet: the number is its own
-        process.wait()
-        return None
+    until = time.monotonic() + seconds
+    while True:
+        left = until - time.monotonic()
+        try:
+            return process.wait(max(0.0, min(left, LOOK)))
+        except subprocess.TimeoutExpired:
+            if left > LOOK and not stopped():
+                continue
+            os.killpg(process.pid, signal.SIGKILL)  # it leads its session and is not waited for yet: the number is its own
+            process.wait()
+            return None
 
 
 def _judged(command: str, status: int | None, words: str, seconds: float) -> Outcome:

@@ -55,10 +55,12 @@ def deliver(
     home: str | None = None,
     wait: float = mbox.WAIT,
     fs: FileSystem = REAL,
+    stopped: Callable[[], bool] = errand.never,
 ) -> Outcome:
-    """Deliver message `id` to the local `recipient`; `home` is that of the owner, by default the one of this process."""
+    """Deliver message `id` to the local `recipient`; `home` is that of the owner, by default the one of this process.
+    `stopped`: whether a command must end now."""
     if (errand_for := aliases.of_address(recipient.address)) is not None:
-        return _errand(spool, id, recipient, errand_for, config, wait, fs)
+        return _errand(spool, id, recipient, errand_for, config, wait, fs, stopped)
     if config.by_socket:
         return mailboxes.deliver(spool, id, recipient, config)
     uid = os.geteuid()
@@ -123,6 +125,7 @@ def _errand(
     config: Config,
     wait: float,
     fs: FileSystem,
+    stopped: Callable[[], bool],
 ) -> Outcome:
     """A command or a file of the aliases."""
     kind, text, user = errand_for
@@ -136,7 +139,7 @@ def _errand(
     try:
         posting = posting_of(stored.envelope, Recipient(recipient.original), user, config)
         if kind == aliases.PIPE:
-            return errand.run(text, posting, lambda: _chunks(stored))
+            return errand.run(text, posting, lambda: _chunks(stored), stopped=stopped)
         posting.part = next((i for i, r in enumerate(stored.envelope.recipients) if r == recipient), 0)
         return put_into(text, Letter(posting, lambda: _chunks(stored)), wait, fs)
     finally:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 THREADS = 8  # mailboxes side by side, and commands; dma-mailbox.socket lets 32 in, dma-command.socket 16
 PATIENCE = 60.0  # seconds
 OFTEN = 1.0  # seconds after which results are handed over
+LAST = 5.0  # seconds for what is under way when everything must end
 LOOK = 1.0  # seconds between two looks whether results can be recorded again
 
 
@@ -47,6 +48,7 @@ class Mailroom:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # by mailbox, while somebody waits
         self._locked: dict[str, tuple[float, Outcome]] = {}  # mailbox -> until when it is not tried, and why
         self._leaving = False
+        self._stopped = False
 
     def take(self, work: Work) -> None:
         """Deliver a message to its local recipients."""
@@ -57,6 +59,12 @@ class Mailroom:
     def leave(self) -> None:
         """Begin no further mailbox; the one under way comes to its end."""
         self._leaving = True
+
+    async def stop(self) -> None:
+        """What is still under way must end now; a few seconds are given for it to say so."""
+        self._stopped = True
+        if self.tasks:
+            await asyncio.wait(list(self.tasks), timeout=LAST)
 
     def close(self) -> None:
         self._threads.shutdown(wait=False)
@@ -134,4 +142,4 @@ class Mailroom:
         address = name if "@" in name else f"{name}@{identity.mail_name(config)}"
         if loop := loops.of_hops(header) or loops.of_delivery(header, address):
             return Outcome(FAILED, loop, scope=MESSAGE, status="5.4.6")  # RFC 3463 3.5
-        return local.deliver(self.desk.spool, id, recipient, config)
+        return local.deliver(self.desk.spool, id, recipient, config, stopped=lambda: self._stopped)

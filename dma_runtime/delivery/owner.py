@@ -10,7 +10,7 @@ Rules:
 - A spool of another machine (a clone, a shared home) is not worked on until `dma-queue adopt`.
 - SIGHUP, for a resident one: configuration and secrets are read again.
 - SIGTERM: nothing new is begun; what is under way has `GRACE` seconds to reach its end, a message that was sent to its end and
-  not answered yet a minute more (`rounds.DOUBT`).
+  not answered yet, and a command that runs, a minute more (`rounds.DOUBT`).
 """
 
 from __future__ import annotations

@@ -422,7 +422,7 @@ class Rounds:
 
     async def close(self, grace: float) -> None:
         """Begin nothing new; wait until what is under way is over, at most `grace` seconds, and DOUBT more for the reply to a
-        message that was written to its end: it would be sent twice."""
+        message that was written to its end and for the end of a command: it would be sent, or run, twice."""
         self.berths.close()
         for relay in self._relays.values():
             relay.close()
@@ -435,11 +435,13 @@ class Rounds:
         until = asyncio.get_running_loop().time() + DOUBT
         while asyncio.get_running_loop().time() < until:
             doubtful = [task for relay in self._relays.values() if relay.in_doubt for task in relay.sessions]
+            doubtful += self._mailroom.tasks
             if not doubtful:
                 break
             await asyncio.wait(doubtful, timeout=1.0, return_when=asyncio.FIRST_COMPLETED)
         for relay in self._relays.values():
             relay.abort()
+        await self._mailroom.stop()
         self._mailroom.close()
 
     def bug(self, error: BaseException) -> None:

@@ -236,7 +236,7 @@ class TestManyMailboxes:
     def test_an_owner_that_is_stopped_among_them_delivers_to_none_again(self, room, monkeypatch, often):
         delivered = []
 
-        def deliver(spool, id, recipient, config):
+        def deliver(spool, id, recipient, config, *, stopped):
             delivered.append(recipient.address)
             if len(delivered) == 4:
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -256,7 +256,7 @@ class TestManyMailboxes:
     def test_results_are_on_record_while_others_are_still_to_come(self, room, monkeypatch):
         seen = []
 
-        def deliver(spool, id, recipient, config):
+        def deliver(spool, id, recipient, config, *, stopped):
             time.sleep(0.05)
             seen.append(len(Ledger(room.spool).events(id)))
             return Outcome(DELIVERED, "delivered", status="2.0.0")
@@ -272,7 +272,7 @@ class TestManyMailboxes:
         """tempfile says FileNotFoundError when every directory is full; the mailboxes before it were delivered to again."""
         delivered = []
 
-        def deliver(spool, id, recipient, config):
+        def deliver(spool, id, recipient, config, *, stopped):
             if recipient.address == "pipe":
                 raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
             delivered.append(recipient.address)

@@ -98,7 +98,7 @@ class TestOneMessage:
         """What was put into others before and behind it is on record."""
         delivered = []
 
-        def deliver(spool, id, recipient, config):
+        def deliver(spool, id, recipient, config, *, stopped):
             if recipient.address == "bad":
                 raise ZeroDivisionError("a bug")
             delivered.append(recipient.address)

@@ -110,7 +110,7 @@ class World:
         self.boxes = {}  # (id, name) -> how often
         monkeypatch.setattr(local, "deliver", self.deliver)
 
-    def deliver(self, spool, id, recipient, config):
+    def deliver(self, spool, id, recipient, config, *, stopped):
         time.sleep(self.dice.random() * 0.01)
         chance = self.dice.random() if self.trouble.on else 1.0
         if chance < 0.15:

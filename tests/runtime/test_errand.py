@@ -5,7 +5,10 @@ import os
 import pathlib
 import pwd
 import shutil
+import signal
 import stat
+import subprocess
+import sys
 import tempfile
 import time
 
@@ -186,6 +189,52 @@ def test_an_alias_runs_a_command(tmp_path, box):
         said = agent.run("-bv", "filter", "noreply").stdout.decode()
         assert f"filter... deliverable: mailer prog, user | cat > {box}/got # for a@b.test" in said
         assert "noreply... deliverable: mailer file, user > /dev/null" in said
+    finally:
+        agent.close()
+
+
+HASTY = """
+import sys
+from dma_runtime.delivery import owner, rounds
+owner.GRACE, rounds.DOUBT = 0.3, float(sys.argv.pop(1))
+from dma_runtime.cmd.daemon import main
+sys.exit(main())
+"""
+
+
+def stopped_meanwhile(agent, box, doubt):
+    """An owner that is told to stop while a command runs."""
+    owner = subprocess.Popen([sys.executable, "-c", HASTY, str(doubt), "-C", str(agent.conf)], stderr=subprocess.DEVNULL)
+    agent.until((agent.spool / "control").exists)
+    agent.send("filter")
+    agent.until((box / "began").exists)
+    owner.send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    owner.wait(20)
+    return time.monotonic() - began
+
+
+def test_a_command_that_ends_while_we_leave_is_not_run_again(tmp_path, box):
+    agent = Agent(tmp_path, conf="PIPES")
+    try:
+        agent.write(agent.directory / "aliases", f'filter: "|touch {box}/began; sleep 2; echo ran >> {box}/ran"\n')
+        stopped_meanwhile(agent, box, 10)
+        agent.run("-q", "-D")
+        assert (box / "ran").read_text() == "ran\n"
+        assert agent.files() == []
+    finally:
+        agent.close()
+
+
+def test_a_command_that_does_not_end_while_we_leave_is_ended(tmp_path, box):
+    agent = Agent(tmp_path, conf="PIPES")
+    try:
+        agent.write(agent.directory / "aliases", f'filter: "|touch {box}/began; sleep 8; echo ran >> {box}/ran"\n')
+        assert stopped_meanwhile(agent, box, 0.3) < 6
+        (row,) = agent.queue()
+        assert "the queue was stopped" in row["recipients"][0]["last_error"]
+        time.sleep(0.5)
+        assert not (box / "ran").exists()
     finally:
         agent.close()
 

@@ -33,7 +33,7 @@ class Office:
     def open(self):
         self.room = Mailroom(self)
 
-    def _deliver(self, spool, id, recipient, config):
+    def _deliver(self, spool, id, recipient, config, *, stopped):
         self.tried.append((id, recipient.address))
         if recipient.address == "mallory":
             time.sleep(self.slow)
