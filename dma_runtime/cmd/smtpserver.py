@@ -6,7 +6,7 @@ recipient is said at RCPT, where the queue is the caller's own; the daemon says 
 
 A configuration that cannot be used is 421 instead of the greeting, one line on standard error, and its exit status. Else the
 status is 0, when the client says QUIT or closes; what it had not finished is not accepted. Limits: PATIENCE seconds without
-a byte from the client (421), and those of `smtp.server`.
+a byte from the client (421) or with none of ours taken by it, and those of `smtp.server`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from dma_runtime.policy.recipients import Resolver
 
 CHUNK = 1 << 16
+PIECE = 4096  # bytes that a pipe takes at once when it takes any (PIPE_BUF)
 PATIENCE = 3600.0  # seconds; RFC 5321 4.5.3.2.7 asks for at least 300
 
 # What an exit status of sysexits means to an SMTP client; any other is "try again" (451).
@@ -57,14 +58,14 @@ def serve(caller: Caller) -> int:
     try:
         caller.config.sound()
     except DmaError:
-        put(f"421 4.3.5 {name} mail is not set up properly here; try again later\r\n".encode())
+        _say(f"421 4.3.5 {name} mail is not set up properly here; try again later\r\n".encode())
         raise
     server = Server(name, Desk(caller), recipients=_most_recipients(caller))
     try:
-        put(server.greeting())
+        _say(server.greeting())
         while not server.closed:
             if not select.select([0], [], [], PATIENCE)[0]:
-                put(f"421 4.4.2 {name} nothing heard for {PATIENCE:.0f} s\r\n".encode())
+                _say(f"421 4.4.2 {name} nothing heard for {PATIENCE:.0f} s\r\n".encode())
                 break
             try:
                 data = os.read(0, CHUNK)
@@ -72,10 +73,18 @@ def serve(caller: Caller) -> int:
                 continue  # somebody else who shares it was faster
             if not data:
                 break
-            put(server.feed(data))
+            _say(server.feed(data))
     finally:
         server.end()
     return EX_OK
+
+
+def _say(data: bytes) -> None:
+    """Raises BrokenPipeError when nobody reads it, DmaError (74) else."""
+    for at in range(0, len(data), PIECE):
+        if not select.select([], [1], [], PATIENCE)[1]:
+            raise BrokenPipeError
+        put(data[at : at + PIECE])
 
 
 def _most_recipients(caller: Caller) -> int:

@@ -57,6 +57,7 @@ class Source:
         self._kept: list[bytes] | None = [] if keep else None
         self._size = 0
         self._ended = False
+        self._too_large = False
 
     def read(self) -> bytes:
         """The next bytes, b"" at the end. Raises DmaError (66)."""
@@ -77,19 +78,21 @@ class Source:
             self._size += len(data)
             self._kept.append(data)
             if self._size > KEPT:
-                self._kept = None
+                self._kept, self._too_large = None, True
         return data
 
     def bury(self, caller: Caller) -> None:
         """Keep the message for a person at a terminal, and say where; for anybody else nothing is kept."""
-        if self._kept is None:
+        if self._kept is None and not self._too_large:
             return
         from dma_runtime.system.deadletter import save
 
         try:
             while self._kept is not None and self.read():
                 pass
-            if self._kept:
+            if self._too_large:
+                say(f"{caller.program}: the message is larger than {KEPT >> 20} MB and was not kept in dead.letter\n")
+            elif self._kept:
                 say(f"{caller.program}: the message was kept in {save(self._kept, caller.uid)}\n")
         except (OSError, DmaError):
             say(f"{caller.program}: the message could not be kept in dead.letter\n")

@@ -421,6 +421,13 @@ def test_what_cannot_be_spooled_is_kept_for_a_person(mail, monkeypatch):
     assert b"Subject: s\n\nprecious\n" in (mail.directory / "dead.letter").read_bytes()
 
 
+def test_what_is_too_large_to_be_kept_is_said(mail):
+    (mail.directory / "spool").write_text("in the way")
+    status, shown = mail.on_terminal("a@x", stdin=b"Subject: s\n\n" + b"x" * (5 << 20))
+    assert status == 73
+    assert "larger than 4 MB and was not kept in dead.letter" in shown
+
+
 def test_without_a_home_the_person_is_told(mail):
     (mail.directory / "spool").write_text("in the way")
     if os.getuid() != 0:

@@ -5,6 +5,7 @@ import os
 import smtplib
 import socket
 import subprocess
+import sys
 
 import pytest
 import strace
@@ -229,6 +230,30 @@ def test_a_pipe_that_does_not_wait(mail):
     os.close(read)
     assert program.wait(30) == 0
     assert said.count(b"250 2.0.0 ok\r\n") == 2000
+
+
+def test_a_client_that_never_reads_its_replies(mail):
+    code = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from dma_runtime.cmd import sendmail, smtpserver
+smtpserver.PATIENCE = 0.5
+sys.exit(sendmail.main(["sendmail", "-bs"]))
+"""
+    said = mail.directory / "said"
+    said.write_bytes(b"NOOP\r\n" * 50_000 + MESSAGE)
+    read, write = os.pipe()
+    with said.open("rb") as stdin:
+        program = subprocess.Popen(
+            [sys.executable, "-c", code], stdin=stdin, stdout=write, stderr=subprocess.PIPE, env=mail.environment
+        )
+    try:
+        assert (program.communicate(timeout=20)[1], program.returncode) == (b"", 0)
+    finally:
+        program.kill()
+        os.close(write)
+        os.close(read)
+    assert mail.stored() == []
 
 
 def test_a_large_message_in_little_memory(mail):
