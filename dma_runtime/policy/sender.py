@@ -24,15 +24,22 @@ def envelope_sender(option: str | None, email: str, login: str, mailname: str, m
     Raises DataError for an option that cannot be an address; an $EMAIL that cannot is not used.
     """
     if option is not None:
-        said = address.check_argument(_address(option), "sender")
+        said = address.check_argument(_whole(_address(option), login, mailname), "sender")
         if not said:
             return ""
     else:
-        said = _address(email)
+        said = _whole(_address(email), login, mailname)
         if said and address.fault(said):
             said = ""
     local, domain = address.split(said)
     return masqueraded(f"{local or login}@{domain or mailname}", masquerade)
+
+
+def _whole(said: str, login: str, mailname: str) -> str:
+    """`@host` and `user@` with the part they lack."""
+    if said.count("@") != 1 or len(said) == 1:
+        return said
+    return f"{login}{said}" if said.startswith("@") else f"{said}{mailname}" if said.endswith("@") else said
 
 
 def _address(text: str) -> str:

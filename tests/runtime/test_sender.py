@@ -29,6 +29,11 @@ def sender(option=None, email="", masquerade=None):
         ("<@route.test:bob@y.test>", "", None, "bob@y.test"),
         ("", "me@x.test", None, ""),
         ("<>", "me@x.test", ("u", "h"), ""),
+        ("@x.test", "", None, "alice@x.test"),
+        ("bob@", "", None, "bob@here.test"),
+        ("<bob@>", "", ("", "corp.test"), "bob@corp.test"),
+        (None, "@x.test", None, "alice@x.test"),
+        (None, "Me <me@>", None, "me@here.test"),
         ("app@host", "", ("", "corp.test"), "app@corp.test"),
         ("app@host", "", ("u", ""), "u@host"),
         (None, "", ("u", "h.test"), "u@h.test"),
@@ -38,7 +43,7 @@ def test_the_envelope_sender(option, email, masquerade, expected):
     assert sender(option, email, masquerade) == expected
 
 
-@pytest.mark.parametrize("option", ["a\r\nb@x", "b@x\n", "a\0@x", "a b@x", "@x", "a@", "a@x, b@x"])
+@pytest.mark.parametrize("option", ["a\r\nb@x", "b@x\n", "a\0@x", "a b@x", "@", "a@@", "a@x@", "a@x, b@x"])
 def test_a_bad_option_is_refused(option):
     with pytest.raises(DataError, match="invalid sender"):
         sender(option)
