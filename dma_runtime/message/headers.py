@@ -254,7 +254,7 @@ def complete(fields: list[Field], facts: Facts) -> tuple[bytes, str]:
     for field in fields:
         if field.name in _DROPPED:
             continue
-        if field.name in (b"date", b"from", b"message-id") and not field.value.strip():
+        if field.name in (b"date", b"from", b"message-id") and not field.value.strip() and field.name not in (signed or ()):
             continue  # empty: as good as missing
         if block and field is block[0]:
             out += _missing_resent(block, facts)

@@ -318,6 +318,12 @@ def test_a_signed_header_is_not_changed():
     assert header.endswith(signed)  # not even Date and Message-Id, which it covers, are added
 
 
+def test_an_empty_field_of_signed_mail_stays_and_is_not_made_up():
+    signed = b"DKIM-Signature: v=1; h=from:message-id; b=x\nFrom: a@x\nMessage-Id:\n"
+    header, _ = completed(signed + b"Date: \n\n")
+    assert header.endswith(signed + b"Date: " + STAMP.encode() + b"\n")  # the date is not covered
+
+
 def test_what_a_signature_does_not_cover_is_added():
     header, _ = completed(b"DKIM-Signature: v=1; h=from\nFrom: a@b\n\n")
     assert b"\nDate: " in header
