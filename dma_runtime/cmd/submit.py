@@ -158,11 +158,13 @@ class Submission:
             self._write(drafts, body, intake)
             for draft, envelope in zip(drafts, envelopes, strict=True):
                 envelope.accepted_at = time.time()
+                draft.settle(envelope)  # a disk that is full for one of two leaves none
+            for draft, envelope in zip(drafts, envelopes, strict=True):
                 draft.commit(envelope)
         finally:
             for draft in drafts:
                 draft.discard()
-        # From here on the mail is safe. Where that took two commits and only one was made, the caller was told 75, and what
+        # From here on the mail is safe. Where that took two names and only one was given, the caller was told 75, and what
         # it sends again is a duplicate for some.
         return envelopes
 

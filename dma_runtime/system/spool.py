@@ -310,6 +310,7 @@ class Draft:
         self._waiting: list[bytes] = []  # not yet handed to the kernel
         self._buffered = 0
         self._flushed = False
+        self._settled = False
         self._line = 0  # length so far of the line that has not ended
 
     def write(self, data: bytes) -> None:
@@ -347,15 +348,13 @@ class Draft:
         self._buffered = 0
         self._flushed = True
 
-    def commit(self, envelope: Envelope) -> str:
-        """Make the message safe; returns its id. Fills the numbers the draft kept into `envelope`.
-
-        Raises CannotSpool; with status 75 and "may have been queued" when only the last sync failed. Raises FileExistsError
-        when the id is in the queue already, and durable: for an id derived from another message's, that is success.
-        The draft is closed in every case.
-        """
+    def settle(self, envelope: Envelope) -> None:
+        """Write all of it down and sync it, with the numbers the draft kept filled into `envelope`: only its name is missing
+        then. `commit` does it where nobody did. Raises CannotSpool."""
         if envelope.id != self._id:
             raise ValueError("a draft keeps the id it was made with")
+        if self._settled:
+            return
         if not envelope.boot:
             clock.stamp(envelope)
         envelope.size = self.size
@@ -363,7 +362,6 @@ class Draft:
         envelope.has_nul = self.has_nul
         envelope.longest_line = self.longest_line
         fs = self.spool.fs
-        directory = -1
         try:
             line = encode(envelope, self._reserved)
             # A short message goes down with its envelope in one write.
@@ -371,6 +369,21 @@ class Draft:
             if self._flushed and self._waiting:
                 self._flush()
             fs.fsync(self._fd)
+        except OSError as error:
+            raise cannot(error, self.spool.path) from None
+        self._settled = True
+
+    def commit(self, envelope: Envelope) -> str:
+        """Make the message safe; returns its id.
+
+        Raises CannotSpool; with status 75 and "may have been queued" when only the last sync failed. Raises FileExistsError
+        when the id is in the queue already, and durable: for an id derived from another message's, that is success.
+        The draft is closed in every case.
+        """
+        fs = self.spool.fs
+        directory = -1
+        try:
+            self.settle(envelope)
             directory = fs.open(self.spool.queue, os.O_RDONLY | os.O_DIRECTORY)
             self._publish(directory)
         except FileExistsError:

@@ -5,6 +5,7 @@ a read is nothing to the message, only the end of the input is.
 """
 
 import array
+import errno
 import fcntl
 import itertools
 import os
@@ -19,9 +20,11 @@ from sendmail_program import Sendmail
 
 from dma_runtime.cmd import peer, submit
 from dma_runtime.config import load
+from dma_runtime.errors import CannotSpool
 from dma_runtime.message import headers
 from dma_runtime.message.intake import Intake
 from dma_runtime.request import SUBMIT, Request
+from dma_runtime.system import fs
 from dma_runtime.system.maillog import MailLog
 
 MESSAGES = {
@@ -150,3 +153,36 @@ def until_read(program):
     while waiting[0] and program.poll() is None:
         fcntl.ioctl(program.stdin, termios.FIONREAD, waiting)
         time.sleep(0.005)
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fsync"])
+@pytest.mark.parametrize("size", [10, 600_000])
+def test_a_disk_that_is_full_for_the_second_copy_leaves_no_first_one(mail, monkeypatch, call, size):
+    """Mail for a list with an owner and for somebody else is two messages; told 75, the caller sends both again."""
+    mail.aliases.write_text("team: a@x.test\nowner-team: chief@far.test\n")
+    asked = Request(SUBMIT)
+    asked.recipients, asked.queue_only, asked.environ = ["team", "b@x.test"], True, {}
+    real, calls = getattr(fs.FileSystem, call), []
+
+    def submitted(fail_at):
+        calls.clear()
+        waiting = iter([b"Subject: s\n\n", b"x" * size])
+        mail.last = fail_at
+        return peer.accept(asked, os.getuid(), load(str(mail.conf)), lambda: next(waiting, b""), log=MailLog(device="/nonexistent"))
+
+    def failing(*arguments):
+        calls.append(call)
+        if len(calls) == mail.last:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*arguments)
+
+    monkeypatch.setattr(fs.FileSystem, call, failing)
+    submitted(0)  # makes the spool
+    assert len(submitted(0)[0]) == 2
+    accepted = mail.stored()
+    number = len(calls) - (2 if call == "fsync" else 0)  # the last two are the directory's, behind the names
+    assert number >= 2, calls
+    for at in range(1, number + 1):
+        with pytest.raises(CannotSpool):
+            submitted(at)
+        assert len(mail.stored()) == len(accepted), at
