@@ -149,7 +149,10 @@ def _apply(options: Options, letter: str, value: str) -> None:
             # As sendmail and Exim have it: the first attempt is waited for, and what the relay says is shown.
             options.verbose = options.foreground = True
         case "o":
-            options.ignore_dots = options.ignore_dots or value in ("i", "itrue")
+            options.ignore_dots = options.ignore_dots or (value.startswith("i") and _yes(value[1:]))
+        case "O":
+            name, _, said = value.partition("=")
+            options.ignore_dots = options.ignore_dots or (name.strip().lower() == "ignoredots" and _yes(said.strip()))
         case "N":
             options.dsn_notify = _notify(value)
         case "R":
@@ -159,6 +162,11 @@ def _apply(options: Options, letter: str, value: str) -> None:
         case "M":
             if value in _EXIM_QUEUE:
                 raise UsageError("-M works on Exim's queue; see dma-queue for this one")
+
+
+def _yes(said: str) -> bool:
+    """As sendmail reads the value of a switch: nothing is yes."""
+    return not said or said[0] in "tTyY"
 
 
 def _mode(options: Options, value: str) -> None:

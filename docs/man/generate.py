@@ -34,7 +34,7 @@ DMA = [
     ("D", "Stay in the foreground: return after the first attempt. With -q after one attempt of all that is queued."),
     ("F Ar name", "Full name of the sender, for a message without a From field."),
     ("f Ar address", "Envelope sender; an empty one is the null sender. -r is the same."),
-    ("i", "A line with a single dot does not end the message. -oi is the same."),
+    ("i", "A line with a single dot does not end the message. -oi and -OIgnoreDots are the same."),
     ("L Ar tag", "Tag of the log lines."),
     ("N Ar notify", "Delivery status notification: never, or a list of failure, delay, success."),
     ("q", "Attempt everything queued now, whatever its back-off says; each item keeps its own schedule."),

@@ -196,6 +196,28 @@ def test_a_queue_run_of_sendmail_in_the_foreground():
     assert not parse("-q5m").foreground
 
 
+@pytest.mark.parametrize(
+    ("words", "ignored"),
+    [
+        (["-i"], True),
+        (["-oi"], True),
+        (["-o", "i"], True),
+        (["-oitrue"], True),
+        (["-oiTrue"], True),
+        (["-OIgnoreDots"], True),
+        (["-O", "IgnoreDots=True"], True),
+        (["-O", "ignoredots = yes"], True),
+        (["-OIgnoreDots=False"], False),
+        (["-oiF"], False),
+        (["-oif"], False),
+        (["-oem"], False),
+        (["-O", "DeliveryMode=i"], False),
+    ],
+)
+def test_a_lone_dot_is_text_however_sendmail_is_told_so(words, ignored):
+    assert cli.parse([*words, "a@x"]).ignore_dots == ignored
+
+
 def test_an_empty_sender_is_not_no_sender():
     assert cli.parse(["-f", "", "u"]).sender == ""
     assert cli.parse(["u"]).sender is None
