@@ -55,6 +55,9 @@ def door(words: list[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         lasting = isinstance(error, (PermissionError, NotADirectoryError))
         return complain(program, f"{where}{error.strerror or error}", EX_CANTCREAT if lasting else EX_TEMPFAIL, log)
+    except (ImportError, MemoryError) as error:  # the library is being upgraded this moment, or there is no room: it may pass
+        what = f": {error}" if str(error) else ""
+        return complain(program, f"can not go on: {type(error).__name__}{what}", EX_TEMPFAIL, log)
     except Exception as error:  # whatever it is, the caller gets one line and a status, never a traceback
         return complain(program, f"internal error: {type(error).__name__}: {error}", EX_SOFTWARE, log)
 
@@ -83,16 +86,13 @@ def complain(program: str, text: str, status: int, log: MailLog) -> int:
 
 def run(program: str, words: list[str], log: MailLog) -> int:
     """One face. Raises DmaError."""
-    if program == "mailq":
-        options = cli.Options()  # monitoring calls it with all kinds of options; none but -C changes what it shows
-        options.mode = cli.SHOW_QUEUE
+    if program in ("mailq", "newaliases"):
+        options = cli.Options()  # monitoring calls them with all kinds of options; none but -C changes what they say
+        options.mode = cli.SHOW_QUEUE if program == "mailq" else cli.ALIASES
         try:
             options.config = cli.parse(words).config
         except UsageError:
             pass
-    elif program == "newaliases":
-        options = cli.Options()
-        options.mode = cli.ALIASES
     else:
         options = cli.parse(words)
     if options.tag:

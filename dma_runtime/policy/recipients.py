@@ -101,7 +101,7 @@ class Resolver:
     def own(self, whole: str) -> str:
         """The local name of an address of this machine, "" for any other address."""
         local, domain = address.split(whole)
-        return local if domain.lower() in ("", "localhost", self.mailname.lower()) else ""
+        return local if domain.lower().removesuffix(".") in ("", "localhost", self.mailname.lower()) else ""
 
     def _one(self, original: str) -> list[tuple[Recipient, str]]:
         """The recipients that an address means, each with its owner."""
@@ -161,6 +161,8 @@ class Resolver:
         return None if text is None else (login, text)
 
     def _remote(self, whole: str, original: str) -> Recipient:
+        # RFC 5321 2.3.5 knows no dot at the end, and some servers refuse one.
+        whole = whole.removesuffix(".") if address.split(whole)[1] else whole
         return Recipient(whole, original, NOTHING_LEAVES if self.config.nothing_leaves else "")
 
     def _local(self, name: str, asked_for: str, original: str) -> Recipient:
@@ -170,7 +172,7 @@ class Resolver:
         if login and self.deliverable(login):
             return Recipient(login, original, NOTHING_STAYS if self.config.DELIVERY == "REMOTEONLY" else "")
         domain = address.split(asked_for)[1]
-        if domain and domain.lower() != "localhost" and self.config.SMARTHOST is not None:
+        if domain and domain.lower().removesuffix(".") != "localhost" and self.config.SMARTHOST is not None:
             return self._remote(asked_for, original)
         if not login and self.deliverable(name):
             return Recipient(name, original)

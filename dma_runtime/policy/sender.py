@@ -32,7 +32,7 @@ def envelope_sender(option: str | None, email: str, login: str, mailname: str, m
         if said and address.fault(said):
             said = ""
     local, domain = address.split(said)
-    return masqueraded(f"{local or login}@{domain or mailname}", masquerade)
+    return masqueraded(f"{local or login}@{domain.removesuffix('.') or mailname}", masquerade)
 
 
 def _whole(said: str, login: str, mailname: str) -> str:

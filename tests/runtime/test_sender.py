@@ -29,6 +29,7 @@ def sender(option=None, email="", masquerade=None):
         ("<@route.test:bob@y.test>", "", None, "bob@y.test"),
         ("", "me@x.test", None, ""),
         ("<>", "me@x.test", ("u", "h"), ""),
+        ("bob@y.test.", "", None, "bob@y.test"),
         ("@x.test", "", None, "alice@x.test"),
         ("bob@", "", None, "bob@here.test"),
         ("<bob@>", "", ("", "corp.test"), "bob@corp.test"),

@@ -15,7 +15,7 @@ import pytest
 from sendmail_program import PYTHON, ROOT, Sendmail
 
 from dma_runtime.cmd import options as cli
-from dma_runtime.cmd import submit
+from dma_runtime.cmd import sendmail, submit
 from dma_runtime.cmd.caller import Caller
 from dma_runtime.errors import CannotSpool
 from dma_runtime.system.maillog import MailLog
@@ -441,6 +441,14 @@ def test_without_a_home_the_person_is_told(mail):
     assert "could not be kept in dead.letter" in shown
 
 
+@pytest.mark.parametrize("what", [ModuleNotFoundError("No module named 'dma_runtime.address'"), MemoryError()])
+def test_what_passes_by_itself_is_75(mail, monkeypatch, capfd, what):
+    """The library is being upgraded this moment, or there is no memory."""
+    monkeypatch.setattr(sendmail, "run", lambda *_: (_ for _ in ()).throw(what))
+    assert sendmail.main(["sendmail", "a@x"]) == 75
+    assert capfd.readouterr().err == f"sendmail: can not go on: {type(what).__name__}{': ' if str(what) else ''}{what}\n"
+
+
 def test_other_faces(mail):
     mail.aliases.write_text("root: a@x\n")
     newaliases = mail.launcher("newaliases")
@@ -450,6 +458,8 @@ def test_other_faces(mail):
     for ran in (mail.run("-x", program=newaliases), mail.run("-bi")):
         assert ran.returncode == 70
         assert f"{mail.aliases}:2: syntax error" in ran.stderr.decode()
+    (mail.directory / "other.conf").write_text(f"ALIASES {mail.directory}/none\n")
+    assert mail.run("-C", str(mail.directory / "other.conf"), program=newaliases).returncode == 0
     mailq = mail.launcher("mailq")
     for words in ([], ["-v"], ["-Ac"], ["-q"]):
         ran = mail.run(*words, program=mailq)
