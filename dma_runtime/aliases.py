@@ -7,7 +7,8 @@ destinations may be quoted. Destinations are separated by commas or blanks:
     user  user@host  Name <user@host>     an address
     \\user                                 the user's own mailbox, no further aliases
     :include:/path                        the addresses in a file
-    |command   "|command words"  /file    a command, a file: understood, off unless PIPES (/dev/null needs nothing)
+    |command   "|command words"  |"..."    a command: understood, off unless PIPES
+    /file  "/file with blanks"            a file: the same (/dev/null needs nothing)
 
 A command or file as a recipient's address in the envelope is its sign and, behind a blank, its text; in between whose
 `.forward` said so, nothing for the aliases file: `| /usr/bin/filter -x`, `|alice /usr/bin/filter -x`, `>alice /home/alice/box`.
@@ -199,33 +200,64 @@ def _items(text: str) -> list[str]:
     return [item.strip() for item in items if item.strip()]
 
 
+_QUOTED = ('"|', '"/', '":', '"\\')  # what begins a destination in quotes that is no mail address
+
+
+def _quote_end(text: str, at: int) -> int:
+    """Where the quote that begins at `at` ends; behind the text when it does not."""
+    at += 1
+    while at < len(text) and text[at] != '"':
+        at += 2 if text[at] == "\\" else 1
+    return at + 1
+
+
+def _unquoted(item: str) -> str:
+    """What is in the quotes, when they are around all of it."""
+    if item.startswith('"') and _quote_end(item, 0) == len(item) > 1:
+        return item[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    return item
+
+
+def _words(item: str) -> list[str]:
+    """Parted by blanks outside quotes."""
+    words: list[str] = []
+    start = at = 0
+    while at < len(item):
+        if item[at] == '"':
+            at = _quote_end(item, at)
+        elif item[at].isspace():
+            words.append(item[start:at])
+            start = at = at + 1
+        else:
+            at += 1
+    return [word for word in [*words, item[start:]] if word]
+
+
 def _destination(item: str) -> list[Target]:
-    """One item between commas; several addresses when blanks part them."""
-    inner = item
-    if item.startswith('"') and item.endswith('"') and len(item) > 1:
-        inner = item[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    """One item between commas; several when blanks part them."""
+    inner = _unquoted(item)
     if inner.startswith("|"):
-        if not inner[1:].strip():
+        command = _unquoted(inner[1:].strip()).strip()
+        if not command:
             raise BadLine("a pipe without a command")
-        return [Target(PIPE, inner[1:].strip())]
+        return [Target(PIPE, command)]
     if inner.startswith("/"):
         return [Target(FILE, inner)]
     if inner.lower().startswith(":include:"):
         return [Target(INCLUDE, inner[9:].strip())]
     if inner.startswith(":") or item.lower().startswith("error:"):
         raise BadLine(f"`{shown(item, 60)}' is not understood")
-    words = inner.split()
-    if len(words) > 1 and not any(c in inner for c in '"<(:;'):
+    words = _words(inner)
+    if len(words) > 1 and (not any(c in inner for c in '"<(:;') or any(word.startswith(_QUOTED) for word in words)):
         return [target for word in words for target in _destination(word)]
-    plain = item[1:-1] if item.startswith('"\\') and item.endswith('"') else item
-    if plain.startswith("\\"):
-        if why := address.fault(plain[1:]):
+    if inner.startswith("\\"):
+        if why := address.fault(inner[1:]):
             raise BadLine(f"`{shown(item, 60)}': {why}")
-        return [Target(LOCAL, plain[1:])]
+        return [Target(LOCAL, inner[1:])]
     if _has_colon(item):
         raise BadLine(f"`{shown(item, 60)}': a colon among the destinations")
     listed = address.addresses(address.to_wire(item))
-    if not listed:
+    if not listed or not inner:
         raise BadLine(f"`{shown(item, 60)}' is not an address")
     for one in listed:
         if why := address.fault(one):

@@ -89,6 +89,23 @@ def test_the_kinds_of_destination():
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('|"/usr/bin/vacation alice"', [Target(PIPE, "/usr/bin/vacation alice")]),  # sendmail's quote on either side of the bar
+        ('| "/usr/bin/mailman post \\"my list\\""', [Target(PIPE, '/usr/bin/mailman post "my list"')]),
+        ('|"/usr/bin/my prog" -a "x y"', [Target(PIPE, '"/usr/bin/my prog" -a "x y"')]),  # the shell's
+        ('|/usr/bin/vacation -a "x y" alice', [Target(PIPE, '/usr/bin/vacation -a "x y" alice')]),
+        ('"|/bin/a" "|/bin/b c"', [Target(PIPE, "/bin/a"), Target(PIPE, "/bin/b c")]),
+        ('\\alice "|/usr/bin/vacation alice"', [Target(LOCAL, "alice"), Target(PIPE, "/usr/bin/vacation alice")]),
+        ('a@x "/var/spool/a b" "\\bob"', [Target(ADDRESS, "a@x"), Target(FILE, "/var/spool/a b"), Target(LOCAL, "bob")]),
+        ('"\\\\alice", b@x', [Target(LOCAL, "alice"), Target(ADDRESS, "b@x")]),
+    ],
+)
+def test_quotes_and_blanks_as_sendmail_has_them(text, expected):
+    assert parse(f"x: {text}\n", "f").entries["x"] == expected
+
+
+@pytest.mark.parametrize(
     ("bad", "word"),
     [
         ("no colon here", "syntax error"),
@@ -97,6 +114,8 @@ def test_the_kinds_of_destination():
         ('"unclosed: a@x', "syntax error"),
         ('q: "unclosed', "quote"),
         ("p: |", "pipe"),
+        ('p: |""', "pipe"),
+        ('q: ""', "not an address"),
         ("p: \\b(c", "needs quotes"),
         ("c: a\x01@x", "control character"),
         ("two words: a@x", "syntax error"),
