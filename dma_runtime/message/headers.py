@@ -290,9 +290,14 @@ def received(facts: Facts) -> bytes:
     """The trace field (RFC 5321 4.4): `from … by … with … id …; date`, with C dma's words for who it was."""
     who = "localhost" if facts.hide_user else f"{_atom(facts.login)} (uid {facts.uid})"
     version = f"dma {facts.version} on {facts.hostname}"
+    sender = facts.sender
+    if not sender.isascii():
+        from dma_runtime.policy.exchangers import ascii_domain  # for few, and nothing a submission should pay for
+
+        sender = ascii_domain(sender)
     return (
         f"Received: from {who}\n\tby {facts.mailname} ({version})\n\twith local id {facts.id}\n"
-        f"\t(envelope-from <{_in_comment(facts.sender)}>);\n\t{facts.stamp}"
+        f"\t(envelope-from <{_in_comment(sender)}>);\n\t{facts.stamp}"
     ).encode("utf-8", "surrogateescape")
 
 

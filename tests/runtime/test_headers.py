@@ -209,6 +209,13 @@ def test_the_trace_field_is_rfc_5321s():
     assert re.fullmatch(r"Received: from\s+\S+\s+by\s+\S+\s+with\s+\S+\s+id\s+\S+\s*;\s+.+", flat)
 
 
+def test_the_trace_field_says_a_domain_beyond_ascii_in_ascii():
+    """Nothing in it can be encoded on the way to a relay without SMTPUTF8."""
+    header, _ = completed(b"From: a@x\n\n", sender="bob@bücher.test")
+    assert b"(envelope-from <bob@xn--bcher-kva.test>)" in header
+    assert header.isascii()
+
+
 def test_hideuser_keeps_login_and_uid_out():
     header, _ = completed(b"\n", hide_user=True, sender="x@y")
     assert b"alice" not in header
