@@ -162,6 +162,8 @@ class Expansion:
         else:
             self._walked.add(mark)
             try:
+                if not path.startswith("/"):  # it would be another file in each caller's directory
+                    raise OSError("an absolute path is needed")
                 targets, problems = listed(self._include(path))
             except OSError as error:
                 why = f"can not read :include:{path}: {error.strerror or error}"

@@ -178,3 +178,11 @@ def test_every_expansion_ends_and_loses_nobody(forwards, aliases, shared):
         assert len({(end.kind, end.text, end.user) for end in ends}) == len(ends)
         assert all(kind in (ADDRESS, LOCAL, PIPE, FILE, BROKEN) for kind, _ in found)
         assert found
+
+
+@pytest.mark.parametrize("path", ["list", "~/list", "../list"])
+def test_a_relative_path_would_be_another_file_in_each_caller_s_directory(path):
+    found, problems, _ = expand("team", aliases=f"team: a@x, :include:{path}, b@x\n", files={path: "c@x"})
+    why = f"can not read :include:{path}: an absolute path is needed"
+    assert found == [(ADDRESS, "a@x"), (BROKEN, why), (ADDRESS, "b@x")]
+    assert problems == [f"aliases: {why}"]
