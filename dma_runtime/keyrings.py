@@ -9,7 +9,7 @@ The classes are those of the keyring library (https://keyring.readthedocs.io), o
 
 CLASSES = {
     "secret-service": "keyring.backends.SecretService.Keyring",
-    "kwallet": "keyring.backends.kwallet.DBusKeyring",
+    "kwallet": "dma_runtime.system.keyring_kwallet.Keyring",
     "pass": "dma_runtime.system.keyring_pass.Keyring",
     "systemd-creds": "dma_runtime.keyring_backend.Keyring",
 }

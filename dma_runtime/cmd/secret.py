@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 NO_ENTRY, LOCKED, NO_SERVICE, NO_BACKEND = 10, 11, 12, 13
 ALARM = 12  # seconds, above the parent's deadline
+_KINDS = {"KeyringLocked": LOCKED, "NotRunning": NO_SERVICE}  # by name: keyring is imported by its backends only
 
 
 class _Unreadable(Exception):
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> int:
         return _say(unreadable.status, unreadable.reason)
     except Exception as error:  # foreign code may raise anything; the daemon gets one line of it
         kind = type(error).__name__
-        return _say(LOCKED if kind == "KeyringLocked" else 1, f"{kind}: {error}" if str(error) else kind)
+        return _say(_KINDS.get(kind, 1), f"{kind}: {error}" if str(error) else kind)
 
 
 def _say(status: int, reason: str) -> int:

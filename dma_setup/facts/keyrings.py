@@ -74,6 +74,15 @@ def probe(place: Place, system: System) -> Found:
             found.values["keyring"] = "secret-service"
             found.say(OK, "passwords can be kept encrypted by your desktop's keyring (Secret Service)")
             return found
+        try:
+            Stores(system).prove("kwallet")
+        except StoreProblem as problem:
+            if "not running" not in problem.text:  # there is a KDE here: its own reason is the better one
+                why = problem.text.partition(": ")[2]
+        else:
+            found.values["keyring"] = "kwallet"
+            found.say(OK, "passwords can be kept encrypted by KDE's wallet (KWallet)")
+            return found
     if shutil.which("pass") is not None and os.path.isdir(os.path.join(place.home, ".password-store")):
         try:
             Stores(system).prove("pass")

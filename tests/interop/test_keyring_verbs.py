@@ -1,4 +1,4 @@
-"""`dma-setup` and its `secret` verbs against real keyrings: gnome-keyring on a session bus, and pass with gpg.
+"""`dma-setup` and its `secret` verbs against real keyrings: gnome-keyring and KWallet on a session bus, and pass with gpg.
 
 Set up with a file first, moved into the keyring, rotated, removed, taken back: at every step exactly one copy, and what
 delivery reads, with nothing of this session's environment, is the right one. In a mount namespace in which the account's
@@ -10,6 +10,7 @@ import pathlib
 import shutil
 import subprocess
 
+import kwallet
 import pytest
 import secret_service
 from mail_server import MailServer
@@ -18,6 +19,10 @@ from setup_home import PASSWORD, PROGRAM, relay
 
 CRONTABS = "/var/spool/cron/crontabs"
 NEW = "another hörse"
+DESKTOPS = {  # what skips, the desktop, its own files in the home
+    "secret-service": (secret_service.needed, secret_service.SecretService, (".local/share/keyrings",)),
+    "kwallet": (kwallet.needed, kwallet.KWallet, (".local/share/kwalletd", ".config/kwalletrc", ".cache")),
+}
 SCRIPT = 'mount --bind "$0" /etc/passwd && mkdir -p /run/user && mount -t tmpfs tmpfs /run/user && exec "$@"'
 
 
@@ -63,15 +68,16 @@ class Person:
         return [str(path.relative_to(self.home)) for path in files if secret.encode() in path.read_bytes()]
 
 
-@pytest.fixture(params=["secret-service", "pass"])
+@pytest.fixture(params=["secret-service", "kwallet", "pass"])
 def person(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("k")  # short: gpg-agent's socket lies below
-    if request.param == "secret-service":
-        secret_service.needed()
-        with secret_service.SecretService(folder) as desktop:
+    if request.param in DESKTOPS:
+        needed, service, own = DESKTOPS[request.param]
+        needed()
+        with service(folder) as desktop:
             desktop.start(unlock="login password")
             made = Person(folder, desktop)
-            made.keyring, made.own = request.param, (".local/share/keyrings",)
+            made.keyring, made.own = request.param, own
             yield made
             secret_service.end_all(made.home, except_for=desktop.pids)
         return
@@ -161,3 +167,11 @@ def test_a_locked_key_or_keyring_changes_nothing(person, server):
     assert person.keyring in done.stderr
     assert settings(person) == before
     assert pathlib.Path(person.home, ".config/dma").exists() is False
+
+
+def test_what_works_here_is_the_default(person, server):
+    answers = person.folder / "answers.yml"
+    answers.write_text(relay(server, keyring=None))
+    person.setup("smarthost", "--answers", str(answers), "--yes", "--no-test", DMA_PW=PASSWORD)
+    assert f"KEYRING {person.keyring}\n" in (person.home / ".config/dma/dma.conf").read_text()
+    assert person.copies(PASSWORD) == []

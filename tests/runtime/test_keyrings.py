@@ -7,7 +7,7 @@ from dma_runtime import keyrings
 
 def test_backends():
     assert keyrings.backend("secret-service") == "keyring.backends.SecretService.Keyring"
-    assert keyrings.backend("KWallet") == "keyring.backends.kwallet.DBusKeyring"
+    assert keyrings.backend("KWallet") == "dma_runtime.system.keyring_kwallet.Keyring"
     assert keyrings.backend("keyrings.alt.file.PlaintextKeyring") == "keyrings.alt.file.PlaintextKeyring"
 
 
