@@ -201,8 +201,8 @@ def collect(recipe: Recipe, given: Given, sources: Sources, context: Callable[[A
                 continue
             found, _ = default(question, values)
             answers.values[question.id] = found
-            if not found and not question.optional and (question.asked or not missing):
-                missing.append(question)  # a default made of other answers is not missing before those are given
+            if not found and not question.optional and (question.asked or not (missing or wrong)):
+                missing.append(question)  # a default made of other answers is not missing before those are given and right
             continue
         try:
             if question.is_secret:

@@ -6,6 +6,7 @@ of the tree. One's own recipes (~/.config/dma/recipes, /etc/dma/recipes) come be
 
 from __future__ import annotations
 
+import difflib
 import os
 
 from dma_runtime.config import user_directories
@@ -68,7 +69,8 @@ def recipe(name: str) -> str:
                 raise UsageProblem(f"{path} is not used: {why}")
             return path
     if name not in _names(_directory("recipes")):
-        raise UsageProblem(f"there is no recipe {name}; see dma-setup list")
+        near = difflib.get_close_matches(name, recipe_names(), 1)
+        raise UsageProblem(f"there is no recipe {name}; " + (f"did you mean {near[0]}?" if near else "see dma-setup list"))
     return os.path.join(_directory("recipes"), name + ".yml")
 
 

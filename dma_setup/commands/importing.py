@@ -27,6 +27,7 @@ def register(verbs: Any) -> None:
     parser = verbs.add_parser("import", help="take over the settings of another mail program")
     parser.add_argument("files", nargs="*", metavar="FILE", help="its main file, and what goes with it if it lies elsewhere")
     parser.add_argument("--from", dest="program", choices=tuple(convert.READERS), default="", help="whose files these are")
+    parser.add_argument("--answers", metavar="FILE", help="what the files do not say, and what is to be other than there")
     provision.common(parser)
     parser.set_defaults(run=run)
 
@@ -44,20 +45,23 @@ def _run(options: argparse.Namespace, report: Report) -> int:
     if not options.files:
         raise _which()
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    place = modes.place(options, "import", guided=terminal)
+    unattended = options.answers is not None or not terminal
+    place = modes.place(options, "import", guided=not unattended)
     found = convert.read(options.files, options.program)
     recipe, values = convert.answers(found)
-    overriding = answers.read(None, options.settings, recipe)
-    given = answers.Given(values={**values, **overriding.values}, path=options.files[0])
+    given = answers.read(options.answers, options.settings, recipe)
+    given.values = {**values, **given.values}
+    given.path = given.path or options.files[0]
     system = System()
-    sources = Sources(os.environ, os.getcwd(), stdin_is_taken=False, system=system)
-    driver: ask.Driver = ask.Terminal(given, sources, report) if terminal else ask.Beforehand(given, sources)
+    path = "" if given.stdin_is_taken else options.answers or ""
+    sources = Sources(os.environ, given.folder, stdin_is_taken=given.stdin_is_taken, system=system, path=path)
+    driver: ask.Driver = ask.Beforehand(given, sources) if unattended else ask.Terminal(given, sources, report)
     driver.confirms = terminal and not options.yes
     report.line(f"From {found.program}: {_says(found)}")
     for note in found.notes:
         report.warn(note)
     report.document["import"] = {"program": found.program, "recipe": recipe.name, "notes": found.notes}
-    words = f"import {' '.join(options.files)}"
+    words = shlex.join(["import", *options.files])
     chosen = Options(check=options.check, diff=options.diff, verify=options.verify, test=options.test, words=words)
     wizard = Wizard(recipe, place, system, driver, report, chosen)
     wizard.more = lambda view: convert.relays(found, system, view)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from typing import Any
 
 from dma_setup import recipe, recipe_schema
 from dma_setup.errors import DONE, FAILED
+from dma_setup.report import WIDTH
 
 
 def register(verbs: Any) -> None:
@@ -34,7 +36,10 @@ def run(options: argparse.Namespace) -> int:
     else:
         width = max(len(one.name) for one in found)
         for one in found:
-            sys.stdout.write(f"{one.name:<{width}}  {one.summary}\n")
+            lines = [one.summary]
+            if sys.stdout.isatty():  # elsewhere it stays one line, to be searched for
+                lines = textwrap.wrap(one.summary, WIDTH - width - 2, break_long_words=False, break_on_hyphens=False)
+            sys.stdout.write(f"{one.name:<{width}}  " + f"\n{'':{width}}  ".join(lines) + "\n")
     for problem in problems:
         sys.stderr.write(f"dma-setup: {problem.text}\n")
     return FAILED if problems else DONE

@@ -25,9 +25,10 @@ def run(options: argparse.Namespace) -> int:
 
 def skeleton(found: Recipe) -> str:
     """An answers file: required answers stand open, the others are comments with their defaults."""
-    lines = [f"# Answers for: dma-setup {found.name} --answers THIS FILE", f"# {found.summary}."]
+    about = [f"Answers for: dma-setup {found.name} --answers THIS FILE", f"{found.summary}."]
     if found.limits:
-        lines.append("# Limits: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found.limits.items()) + ".")
+        about.append("Limits: " + ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found.limits.items()) + ".")
+    lines = [f"# {line}" for text in about for line in textwrap.wrap(text, 77)]
     for question in found.questions:
         lines.append("")
         lines += _comment(question)
@@ -40,7 +41,10 @@ def _comment(question: Question) -> list[str]:
     lines = textwrap.wrap(text, 77)
     lines += [part for line in question.help.splitlines() for part in textwrap.wrap(line, 77)]
     for value, says in question.choices.items():
-        lines.append(f"  {value}: {says}")
+        lines += textwrap.wrap(f"{value}: {says}", 77, initial_indent="  ", subsequent_indent="    ")
+    if question.is_secret:
+        lines.append("A reference: {env: NAME}, {file: PATH}, {command: WORDS}, {credential: NAME},")
+        lines.append("{stdin: true}, or {keyring: true} for the one that is stored already.")
     if question.when:
         lines.append(f"Asked only when {question.when}.")
     sources = [
@@ -60,8 +64,7 @@ def is_required(question: Question) -> bool:
 
 def _line(question: Question) -> str:
     if question.is_secret:
-        others = "{file: PATH}, {command: WORDS}, {credential: NAME}, {stdin: true}"
-        return f"{question.id}: {{env: DMA_{question.id.upper()}}}    # or {others}"
+        return f"{question.id}: {{env: DMA_{question.id.upper()}}}"
     if not is_required(question):
         return f"#{question.id}: {answers.example(question)}"
     return f"{question.id}: {answers.example(question)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -115,6 +116,8 @@ def relays(found: Imported, system: System, view: View) -> None:
     for account in found.accounts[1:]:
         if account.login:
             _login(account, system, view)
+        if account.fingerprint:
+            view.note(f"{account.host}: a pinned certificate is for the first relay only; this one is verified by name")
         lines.append(f"{account.pattern} {account.where} {account.login}".rstrip())
     if not lines:
         return
@@ -128,7 +131,7 @@ def relays(found: Imported, system: System, view: View) -> None:
 def _login(account: Account, system: System, view: View) -> None:
     found = account.secret
     if found is None and account.command:
-        said = system.run(account.command.split(" "), seconds=10)
+        said = system.run(shlex.split(account.command), seconds=10)
         found = Secret(said.output.split("\n", 1)[0]) if said.status == 0 and said.output.strip() else None
     if found is None:
         view.note(f"there is no password for {account.login} at {account.host}; its mail waits until auth.conf has one")

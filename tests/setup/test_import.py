@@ -17,6 +17,7 @@ from dma_setup import relay as relays
 from dma_setup.imports import convert
 from dma_setup.imports.found import ImportProblem
 from dma_setup.secret import Sources
+from dma_setup.system import System
 
 MSMTP_USER = """\
 # Example for a user configuration file ~/.msmtprc
@@ -369,6 +370,21 @@ def test_several_accounts_become_relays_by_sender(tmp_path):
     assert machine.keyring == {}
 
 
+def test_the_password_of_a_further_account_comes_from_its_command(tmp_path, monkeypatch):
+    """Its words are those of a shell, quotes and all."""
+    (tmp_path / "home").mkdir()
+    (tmp_path / "my pass").write_text("from the file\n")
+    text = "account a\nhost a.example\ntls on\nfrom a@a.example\naccount b\nhost b.example\ntls on\nfrom b@b.example\nauth on\n"
+    text += f"user bob\npasswordeval cat '{tmp_path}/my pass'\ntls_fingerprint {'ab' * 32}\n"
+    found = read(tmp_path, ".msmtprc", text)
+    machine = Machine()
+    monkeypatch.setattr(machine, "run", lambda words, *_, **more: System().run(words, **more))
+    made = planned(found, home_place(tmp_path / "home"), machine, keyring="file")
+    (password,) = [change for change in made.changes if change.subject.endswith("/dma.b.example.bob")]
+    assert password.after.content == b"from the file\n"
+    assert "b.example: a pinned certificate is for the first relay only; this one is verified by name" in made.notes
+
+
 @pytest.fixture(scope="module")
 def server():
     with MailServer(tls="starttls", users={"alice": PASSWORD}) as server:
@@ -411,3 +427,19 @@ def test_a_password_that_is_not_there_is_asked_for_by_name(home):
     assert done.returncode == 2
     assert "1 answer is missing" in done.stderr
     assert "password   secret" in done.stderr
+
+
+def test_what_the_files_do_not_say_comes_from_an_answers_file(home, server):
+    """Without a terminal a password that is not in them could be given in no other way."""
+    rc = home.path.parent / "msmtprc"
+    rc.write_text(f"account default\nhost localhost\nport {server.port}\ntls on\nauth on\nuser alice\nfrom alice@example.org\n")
+    answers = home.answers(f"password: {{env: DMA_PW}}\nkeyring: file\nfingerprint: {server.fingerprint}\nsender: a@example.org\n")
+    before = len(server.messages)
+    done = home.run("import", str(rc), "--user", "--answers", answers, "--set", "root_mail=bob@example.org")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [(one.login, one.sender, one.recipients) for one in server.messages[before:]] == [
+        ("alice", "a@example.org", ["bob@example.org"])
+    ]
+    wrong = home.run("import", str(rc), "--user", "--answers", home.answers("pasword: {env: DMA_PW}\nkeyring: file\n"))
+    assert wrong.returncode == 2
+    assert "pasword is no question of this recipe; did you mean password?" in wrong.stderr

@@ -1,10 +1,13 @@
 """Recipes as data: the shipped ones are sound, a faulty one is named with file and line, answers are never templates."""
 
 import pathlib
+import subprocess
 
 import pytest
 import yaml
 from provisioning import FACTS, GMAIL, SMARTHOST, Machine, home_place, plan
+from setup_home import PROGRAM
+from virtual_terminal import VirtualTerminal
 
 from dma_setup import answers, recipe, render, resources
 from dma_setup.commands import show
@@ -168,8 +171,26 @@ def test_whatever_stands_in_a_recipe_is_understood_or_named(tmp_path):
     assert taken > 200
 
 
+def test_a_skeleton_fits_a_terminal():
+    for name in resources.recipe_names():
+        assert [line for line in show.skeleton(recipe.read(name)).splitlines() if len(line) > 80] == [], name
+
+
+def test_the_list_fits_a_terminal_and_is_one_line_each_elsewhere(tmp_path):
+    terminal = VirtualTerminal([str(PROGRAM), "list"], {"HOME": str(tmp_path), "PATH": "/nowhere"})
+    terminal.wait("zoho")
+    assert terminal.end() == 0
+    shown = terminal.raw.replace("\r", "").splitlines()
+    assert max(map(len, shown)) < 80
+    assert "outlook                 Send everything through Outlook.com or Hotmail" in "\n".join(shown)
+    words = [str(PROGRAM), "list"]
+    piped = subprocess.run(words, capture_output=True, text=True, env={"HOME": str(tmp_path)}, check=True).stdout
+    assert len(piped.splitlines()) == len(resources.recipe_names())
+    assert " ".join(piped.split()) == " ".join(terminal.raw.split())
+
+
 def test_there_is_no_such_recipe():
-    with pytest.raises(UsageProblem, match="no recipe gmial; see dma-setup list"):
+    with pytest.raises(UsageProblem, match=r"no recipe gmial; did you mean gmail\?"):
         recipe.read("gmial")
 
 

@@ -139,6 +139,13 @@ def test_everything_missing_or_wrong_is_listed_at_once(home):
     assert list(home.path.iterdir()) == []
 
 
+def test_what_would_be_taken_from_a_wrong_answer_is_not_missing(home):
+    done = home.run("gmail", "--user", "--answers", home.answers("address: alice\napp_password: {env: DMA_PW}\nkeyring: file\n"))
+    assert done.returncode == 2
+    assert done.stderr.startswith("dma-setup: 1 answer is wrong; nothing was changed\n  address is not a mail address")
+    assert "sender" not in done.stderr
+
+
 def test_a_missing_secret_as_in_the_transcript(home):
     done = home.run("gmail", "--user", "--answers", "-", given="address: alice@gmail.com\nkeyring: file\n")
     assert (done.returncode, done.stdout) == (2, "")
