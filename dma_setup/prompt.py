@@ -85,12 +85,15 @@ def choose(title: str, choices: dict[str, str], default: str = "") -> str:
         shown = [questionary.Choice(f"{value:<{width}}  {says}", value) for value, says in short.items()]
         first = next((choice for choice in shown if choice.value == default), None)
         # A long list is searched by typing.
-        more: dict[str, Any] = {"use_search_filter": True, "use_jk_keys": False} if len(shown) > 9 else {}
-        return str(_until_the_end(questionary.select(title, shown, default=first, instruction=" ", **more, **_where())))
+        is_long = len(shown) > 9
+        more: dict[str, Any] = {"use_search_filter": True, "use_jk_keys": False} if is_long else {}
+        instruction = "(type to search)" if is_long else " "
+        return str(_until_the_end(questionary.select(title, shown, default=first, instruction=instruction, **more, **_where())))
     names = list(choices)
     sys.stderr.write(f"? {title}\n")
     for number, (value, says) in enumerate(choices.items(), 1):
-        sys.stderr.write(f"  {number:>2}  {value:<{width}}  {says}\n")
+        lines = textwrap.wrap(says, WIDTH - width - 8, break_long_words=False, break_on_hyphens=False) or [""]
+        sys.stderr.write(f"  {number:>2}  {value:<{width}}  " + f"\n{'':{width + 8}}".join(lines) + "\n")
     first_number = names.index(default) + 1 if default in names else 1
     while True:
         said = _line(f"Number or name [{first_number}]").strip() or str(first_number)

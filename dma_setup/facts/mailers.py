@@ -43,7 +43,7 @@ def probe(place: Place, system: System) -> Found:
             _say_of_the_machine(name, system, found)
     waiting = mailbox_messages(f"/var/mail/{place.login}")
     if waiting:
-        found.say(WARN, f"/var/mail/{place.login} holds {waiting} message{'s' if waiting != 1 else ''}; they stay there")
+        found.say(WARN, f"/var/mail/{place.login} holds {waiting} message{'s; they stay' if waiting != 1 else '; it stays'} there")
     return found
 
 

@@ -177,9 +177,18 @@ def test_no_colour_from_end_to_end(wizard):
     assert set(colours) <= {"", "0", "1"}, "bold is no colour"
 
 
+def test_a_long_list_in_plain_lines(wizard):
+    terminal = wizard.start(program=(), environment={"ACCESSIBLE": "1"})
+    terminal.wait("Number or name [1]")
+    assert all(len(line) < 80 for line in terminal.raw.replace("\r", "").splitlines())
+    assert "  16  outlook                 Send everything through Outlook.com or Hotmail\n" in terminal.text
+    terminal.type("outlook").wait("recipe: outlook").interrupt()
+    assert terminal.end() == 130
+
+
 def test_a_long_list_is_searched_by_typing(wizard):
     terminal = wizard.start(program=())
-    terminal.wait("What should this machine do with its mail?").wait("zoho")
+    terminal.wait("What should this machine do with its mail? (type to search)").wait("zoho")
     assert all(len(line) < 80 for line in terminal.text.splitlines()), "nothing is cut off at the edge"
     terminal.type("fastm", enter=False)
     terminal.until(lambda text: "» fastmail" in text and "smarthost" not in text)
