@@ -11,6 +11,7 @@ entry). Without one it is kept here like the others (`clear` names it), and `sec
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -94,11 +95,14 @@ class Journal(Keeper):
         self.note({"change": number, "record": record})
 
     def close(self) -> None:
-        """Everything was taken back: what lies in the keyring is not needed any more."""
+        """Everything was taken back: the old passwords are where they were, and not needed here any more."""
         for name in self._sealed:
             assert self.vault is not None
             self.vault.delete(_entry(self.folder), name)
         self.note({"closed": True})
+        for path in self.secret_files:
+            os.unlink(path)
+        self.secret_files.clear()
 
     def keep(self, name: str, content: bytes, *, is_secret: bool = False) -> None:
         if is_secret and self.vault is not None:
@@ -186,6 +190,14 @@ class Past(Keeper):
         """The path of what a file was before, "" when it lies in a keyring or there was none."""
         path = os.path.join(self.folder, f"{number:03}.before")
         return path if os.path.exists(path) else ""
+
+    def taken_back(self, number: int) -> None:
+        """A change was taken back; a password that its old file held is where it was, and not needed here any more."""
+        self.journal.note({"undone": number})
+        name = f"{number:03}.before"
+        if name in self._clear:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.folder, name))
 
     def open_changes(self) -> list[tuple[int, Change]]:
         numbers = sorted(set(self._records) - self._undone)

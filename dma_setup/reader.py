@@ -2,7 +2,7 @@
 
 User mode: this person, and nothing of this session's environment. System mode: a child that is the account `dma`, without
 any environment, running the installed library: so what only root can read, or only the caller's shell can find, is not
-taken for a password that delivery has.
+taken for a password that delivery has. Below --root nothing of the image is run: the file's owner and mode say who will read it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import asyncio
 import json
 import os
 import pwd
+import shlex
 
 from dma_runtime.authconf import CREDENTIAL, Login
+from dma_runtime.authconf import FILE as FILE_REFERENCE
 from dma_runtime.config import Config
 from dma_runtime.secret import Secret
+from dma_setup.changes import account as accounts
 from dma_setup.errors import SetupError
 from dma_setup.place import Place
 from dma_setup.system import FILE, System
@@ -55,7 +58,32 @@ def read(place: Place, system: System, config: Config, login: Login) -> Secret:
         found = library(place, system)
         if found is not None:
             return _as_the_account(place, system, login, found)
+    if not place.is_live and not place.is_user and login.reference.kind == FILE_REFERENCE:
+        return _in_the_image(place, system, login.reference.value.reveal())
     return _here(config, login)
+
+
+def _in_the_image(place: Place, system: System, path: str) -> Secret:
+    """A file that the image's own account may read, and nobody else but root. `path` lies in the image already."""
+    entry = system.look(path)
+    if entry is None or entry.kind != FILE:
+        raise SetupError(f"{path}: {'no such file' if entry is None else 'not a regular file'}")
+    passwd = system.look(place.at("/etc/passwd", follow=True))
+    text = passwd.content.decode("utf-8", "surrogateescape") if passwd is not None else ""
+    account = accounts.find(text, ACCOUNT).split(":")
+    if len(account) < 4:
+        raise SetupError(f"there is no account {ACCOUNT} in the image, by which mail is delivered; run the recipe again")
+    uid, gid = account[2:4]
+    mend = f"  chown 0:{gid} {shlex.quote(path)} && chmod 640 {shlex.quote(path)}"
+    if entry.mode & 0o027:
+        raise SetupError(f"{path} can be read or changed by others (mode {entry.mode:04o})", details=[mend])
+    is_his = (str(entry.gid) == gid and entry.mode & 0o040) or str(entry.uid) == uid
+    if os.geteuid() == 0 and not is_his:  # where somebody else made the image, all its files are his
+        raise SetupError(f"{path} cannot be read by {ACCOUNT} (mode {entry.mode:04o}, group {entry.gid})", details=[mend])
+    line = entry.content.split(b"\n", 1)[0].removesuffix(b"\r")
+    if not line:
+        raise SetupError(f"{path}: empty")
+    return Secret(line.decode("utf-8", "surrogateescape"))
 
 
 def _here(config: Config, login: Login) -> Secret:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from dma_setup import journal as journals
-from dma_setup.changes import CHANGED, FAILED, KEPT, RESTORED, Change
+from dma_setup.changes import CHANGED, FAILED, KEPT, NOTHING, RESTORED, Change
 from dma_setup.changes.path import PathChange, messages
 from dma_setup.journal import Past
 from dma_setup.place import Place
@@ -87,7 +87,10 @@ def run(place: Place, system: System) -> Undone:
             if taken.result == FAILED:
                 whole = False
                 continue
-            past.journal.note({"undone": number})
+            if taken.result in (RESTORED, NOTHING):
+                past.taken_back(number)
+            else:
+                past.journal.note({"undone": number})
         if whole:
             past.close()
         undone.complete = undone.complete and whole

@@ -107,3 +107,34 @@ def test_a_dma_conf_that_is_a_link_is_read_through_it(home, tmp_path):
         check = home.run("smarthost", "--user", "--answers", str(config / "answers.smarthost.yml"), "--check")
         assert (check.returncode, check.stderr) == (0, "")
         assert home_place(home.path).at(str(config / "dma.conf"), follow=True) == str(dotfiles / "dma.conf")
+
+
+def test_a_password_in_the_image_is_read_as_its_own_account_will(home, root):
+    """It is the image's account `dma` that counts, which may be unknown here or have another number."""
+    (root / "etc").mkdir()
+    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nx:x:999:999::/:/bin/sh\n")
+    (root / "etc/group").write_text("root:x:0:\nx:x:999:\n")
+    here = ("--root", str(root))
+    with MailServer(tls="starttls", users={"alice": PASSWORD}) as server:
+        done = home.run("smarthost", *here, "--answers", home.answers(relay(server)), "--yes")
+        assert done.returncode == 0, done.stdout + done.stderr
+        check = home.run("secret", "check", *here)
+        assert (check.returncode, check.stderr) == (0, ""), check.stdout
+        assert "the password of alice can be read" in " ".join(home.run("doctor", *here).stdout.split())
+        saved = ("smarthost", *here, "--answers", str(root / "etc/dma/answers.smarthost.yml"), "--check")
+        assert home.run(*saved).returncode == 0, "it is the one that is stored already"
+        same = home.run("secret", "rotate", *here, given=PASSWORD + "\n")
+        assert (same.returncode, same.stderr) == (1, "dma-setup: that is the password in use already; nothing was changed\n")
+        path = root / "etc/dma/secrets/dma.localhost.alice"
+        path.chmod(0o644)
+        assert "can be read or changed by others (mode 0644)" in home.run("secret", "check", *here).stderr
+        path.chmod(0o600)
+        said = home.run("secret", "check", *here)
+        if os.getuid() == 0:
+            assert f"cannot be read by dma (mode 0600, group {path.stat().st_gid})" in said.stderr
+            assert f"chown 0:{path.stat().st_gid} {path} && chmod 640 {path}" in said.stderr
+        path.write_text("")
+        path.chmod(0o640)
+        assert "dma.localhost.alice: empty" in home.run("secret", "check", *here).stderr
+        path.unlink()
+        assert "no such file" in home.run("secret", "check", *here).stderr

@@ -53,6 +53,29 @@ def test_a_new_password_that_signs_in_replaces_the_old_one(home, server):
     assert kept(home) == PASSWORD
 
 
+def test_undo_leaves_no_copy_of_the_old_password(home, server):
+    """It is back where it was; the copy that undo needed was in the clear."""
+    journals = home.path / ".local/state/dma-setup"
+
+    def copies(secret):
+        return [path.name for path in journals.rglob("*") if path.is_file() and secret in path.read_text()]
+
+    server.users["alice"] = NEW
+    done = home.run("secret", "rotate", "--user", given=NEW + "\n")
+    assert done.returncode == 0, done.stderr
+    assert copies(PASSWORD) == ["000.before"]
+    assert home.run("undo", "--user").returncode == 0
+    assert (copies(PASSWORD), kept(home)) == ([], PASSWORD)
+
+    home.run("secret", "rotate", "--user", given=NEW + "\n")
+    (path,) = (home.path / ".config/dma/secrets").iterdir()
+    path.write_text("somebody's own\n")
+    said = home.run("undo", "--user")
+    assert said.returncode == 1
+    assert "what was there before is kept in" in " ".join(said.stdout.split())
+    assert copies(PASSWORD) == ["000.before"], "that was said"
+
+
 def test_as_json_and_with_a_yes_out_of_habit(home, server):
     checked = json.loads(home.run("secret", "check", "--user", "--json").stdout)
     path = f"file:{home.path}/.config/dma/secrets/dma.localhost.alice"
