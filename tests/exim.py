@@ -14,6 +14,7 @@ UNPACKED says. It insists on its own user's name: it runs under an /etc/passwd o
 root; `missing()` says what is not there.
 """
 
+import base64
 import hashlib
 import os
 import pathlib
@@ -58,11 +59,14 @@ never_users =
 host_lookup =
 rfc1413_hosts =
 keep_environment =
+acl_smtp_auth = auth
 acl_smtp_mail = mail
 acl_smtp_rcpt = rcpt
 acl_smtp_data = accept
 
 begin acl
+auth:
+{auth}  accept
 mail:
 {sender}  accept
 rcpt:
@@ -140,7 +144,7 @@ class Exim:
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="exim-"))
         self.directory.chmod(0o755)
         (self.directory / "server.pem").write_bytes(issued.private_key_and_cert_chain_pem.bytes())
-        self._rules = {"sender": "", "recipient": ""}
+        self._rules = {"sender": "", "recipient": "", "auth": ""}
         self._process = None
 
     @property
@@ -161,6 +165,12 @@ class Exim:
         about = "local_parts" if stage == "recipient" else "senders"
         pattern = local_part if stage == "recipient" else f"^{local_part}@"
         self._rules[stage] += f"  {verb}  {about} = {pattern}\n        message = {reply}\n"
+
+    def refuse_sign_in(self, login, password, reply):
+        """Answer `reply` to `AUTH PLAIN` with these two. Before `start`."""
+        said = base64.b64encode(f"\0{login}\0{password}".encode()).decode()
+        condition = f"${{if eq{{$smtp_command_argument}}{{PLAIN {said}}}}}"
+        self._rules["auth"] += f"  deny  condition = {condition}\n        message = {reply}\n"
 
     # ------------------------------------------------------------ life
 
