@@ -108,6 +108,8 @@ class Machine(System):
         if words[:2] == ["crontab", "-"]:
             self.crontab = given
         elif words[:2] == ["crontab", "-r"]:
+            if self.crontab is None:
+                return Ran(1, "", "no crontab for alice")
             self.crontab = None
         elif words[:3] == ["systemctl", "--user", "start"]:
             self.started.add(words[3])

@@ -14,6 +14,8 @@ from typing import Any
 from dma_setup.changes import CHANGED, FAILED, RESTORED, Change, Keeper, NotApplied, TakenBack, reader
 from dma_setup.system import System
 
+_GONE = ("no crontab", "no such file")  # how a `check` says that there is nothing; any other failure says nothing
+
 
 @dataclass(frozen=True)
 class CommandChange(Change):
@@ -60,9 +62,10 @@ class CommandChange(Change):
     def take_back(self, system: System) -> TakenBack:
         if self.check:
             now = system.run(list(self.check))
-            if now.status == 0 and now.output == self.given_back:
+            gone = now.status != 0 and any(words in now.errors.lower() for words in _GONE)
+            if (now.status == 0 or gone) and now.output == self.given_back:
                 return TakenBack(RESTORED, self.subject)
-            if now.status == 0 and now.output != self.given:
+            if (now.status == 0 or gone) and now.output != self.given:
                 return self._take_out(system, now.output)
         failed = _run(system, self.undo, self.given_back)
         return TakenBack(FAILED, f"{self.subject}: {failed}") if failed else TakenBack(RESTORED, self.subject)

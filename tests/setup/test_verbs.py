@@ -8,7 +8,7 @@ from provisioning import FACTS, GMAIL, SMARTHOST, Machine, home_place, plan
 
 from dma_runtime import authconf, config
 from dma_setup import view as views
-from dma_setup.changes import digest
+from dma_setup.changes import CHANGED, RESTORED, digest
 from dma_setup.errors import SetupError
 from dma_setup.verbs import alias, launcher, login, settings, wake
 from dma_setup.view import View
@@ -195,6 +195,16 @@ class TestWake:
         machine.crontab += "b\n"
         assert view.changes[0].take_back(machine).result == "restored"
         assert machine.crontab == "a\nb\n"
+
+    @pytest.mark.parametrize(("old", "result"), [(None, RESTORED), ("a\n", CHANGED)])
+    def test_a_crontab_that_was_removed_since_is_not_brought_back(self, tmp_path, old, result):
+        """Nor does undo fail for want of one to remove: `crontab -r` without a crontab is an error."""
+        _, view, machine = self.subjects(tmp_path, crontab=True, old=old)
+        assert view.changes[-1].take_back(machine).result == RESTORED, "cut off before it was made"
+        view.changes[-1].apply(machine)
+        machine.crontab = None
+        assert view.changes[-1].take_back(machine).result == result
+        assert machine.crontab is None
 
     def test_a_crontab_whose_line_was_changed_since_is_left(self, tmp_path):
         _, view, machine = self.subjects(tmp_path, crontab=True, old="a\n")
