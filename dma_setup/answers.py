@@ -194,6 +194,8 @@ def collect(recipe: Recipe, given: Given, sources: Sources, context: Callable[[A
             del answers.values[question.id]
             if question.id in given.values and not question.is_secret and (reason := _refusal(question, given.values[question.id])):
                 wrong.append(Wrong(question, question.id, reason))
+            if question.id in given.values and question.is_secret:
+                answers.warnings.append(f"{question.id} is not used: nobody signs in with these answers{given.where(question.id)}")
             continue
         if question.id not in given.values:
             if question.is_secret:

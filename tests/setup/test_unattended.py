@@ -146,6 +146,15 @@ def test_what_would_be_taken_from_a_wrong_answer_is_not_missing(home):
     assert "sender" not in done.stderr
 
 
+def test_a_password_without_a_login_is_told(home):
+    """Whoever forgot the login would have a relay without one, and not know it."""
+    answers = home.answers("host: relay.example.org\npassword: {env: DMA_PW}\n")
+    done = home.run("smarthost", "--user", "--answers", answers, "--check", "--json")
+    assert done.returncode == 3, done.stderr
+    (warning,) = json.loads(done.stdout)["warnings"]
+    assert warning == f"password is not used: nobody signs in with these answers  ({answers}:2)"
+
+
 def test_a_missing_secret_as_in_the_transcript(home):
     done = home.run("gmail", "--user", "--answers", "-", given="address: alice@gmail.com\nkeyring: file\n")
     assert (done.returncode, done.stdout) == (2, "")
