@@ -134,6 +134,8 @@ def _table(files: Files, named: str, found: Imported) -> dict[str, str]:
 def _account(named: str, keys: Keys, passwords: dict[str, str], sender: str, found: Imported) -> Account:
     host, port = host_port(named)
     made = Account(host, port or "25")
+    if not port and not named.strip().startswith("["):
+        found.note(f"{host}: Postfix asks for its mail exchangers, dma for a host of that name; --set host=NAME says another")
     level = _value(keys, "smtp_tls_security_level")
     if not level and _on(keys, "smtp_enforce_tls"):
         level = "encrypt"

@@ -188,6 +188,15 @@ def test_what_else_of_postfix_is_carried_over_or_listed(tmp_path):
     assert "smtp_helo_name = box.example.org: is not carried over" in found.notes
 
 
+@pytest.mark.parametrize(("relayhost", "is_told"), [("example.org", True), ("[example.org]", False), ("example.org:587", False)])
+def test_a_relayhost_that_is_a_domain_for_postfix(tmp_path, relayhost, is_told):
+    """Without brackets it is looked up in DNS as the domain of an address is; with a port it hardly ever is meant so."""
+    folder = write(tmp_path / "p", **{"main.cf": f"relayhost = {relayhost}\ninet_interfaces = loopback-only\n"})
+    notes = convert.read([str(folder / "main.cf")]).notes
+    told = "example.org: Postfix asks for its mail exchangers, dma for a host of that name; --set host=NAME says another"
+    assert notes == [told] * is_told
+
+
 def test_old_ways_to_require_tls(tmp_path):
     (tmp_path / "main.cf").write_text("relayhost = r.example\nsmtp_enforce_tls = yes\n")
     assert convert.read([str(tmp_path / "main.cf")]).accounts[0].tls == "starttls"
