@@ -53,6 +53,11 @@ def _machine(found: Found) -> Found:
     return found
 
 
+# The first that works. KWallet is never asked anything that it would ask a person; a Secret Service may be started by the
+# question, and then want a password for a new keyring.
+_DESKTOPS = (("kwallet", "KDE's wallet (KWallet)"), ("secret-service", "your desktop's keyring (Secret Service)"))
+
+
 def probe(place: Place, system: System) -> Found:
     """Value `keyring`: the best one that works, "" when none does."""
     found = Found()
@@ -65,23 +70,15 @@ def probe(place: Place, system: System) -> Found:
     why = "there is no desktop session here"
     if not bus and os.environ.get("DBUS_SESSION_BUS_ADDRESS"):
         why = "this session's can be reached from this session alone, not by timers and cron"
-    if bus:
+    for name, says in _DESKTOPS if bus else ():
         try:
-            Stores(system).prove("secret-service")
+            Stores(system).prove(name)
         except StoreProblem as problem:
-            why = problem.text.partition(": ")[2] or problem.text
+            if "not running" not in problem.text:
+                why = problem.text.partition(": ")[2] or problem.text
         else:
-            found.values["keyring"] = "secret-service"
-            found.say(OK, "passwords can be kept encrypted by your desktop's keyring (Secret Service)")
-            return found
-        try:
-            Stores(system).prove("kwallet")
-        except StoreProblem as problem:
-            if "not running" not in problem.text:  # there is a KDE here: its own reason is the better one
-                why = problem.text.partition(": ")[2]
-        else:
-            found.values["keyring"] = "kwallet"
-            found.say(OK, "passwords can be kept encrypted by KDE's wallet (KWallet)")
+            found.values["keyring"] = name
+            found.say(OK, f"passwords can be kept encrypted by {says}")
             return found
     if shutil.which("pass") is not None and os.path.isdir(os.path.join(place.home, ".password-store")):
         try:

@@ -1,12 +1,15 @@
 """Keyrings as setup uses them: what a child that cannot even start means."""
 
+import os
 import pathlib
 import subprocess
 import sys
 
 import pytest
+from provisioning import home_place
 
 from dma_runtime.secret import Secret
+from dma_setup.facts import keyrings
 from dma_setup.stores import StoreProblem, Stores
 from dma_setup.system import Ran, System
 
@@ -61,3 +64,32 @@ def test_nothing_is_imported_from_the_current_directory(tmp_path):
     ran = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert "what was stored did not come back" in ran.stderr, "the child was there"
     assert not mark.exists()
+
+
+NOT_RUNNING, CLOSED, NONE = "kwallet: KWallet is not running", "kwallet: the wallet is closed", "secret-service: no such service"
+
+
+@pytest.mark.parametrize(
+    ("kwallet", "service", "asked", "chosen", "says"),
+    [
+        ("", "", ["kwallet"], "kwallet", "KDE's wallet (KWallet)"),
+        (NOT_RUNNING, "", ["kwallet", "secret-service"], "secret-service", "your desktop's keyring (Secret Service)"),
+        (CLOSED, "", ["kwallet", "secret-service"], "secret-service", "your desktop's keyring (Secret Service)"),
+        (NOT_RUNNING, NONE, ["kwallet", "secret-service"], "", "no keyring works here (no such service)"),
+    ],
+)
+def test_a_wallet_that_is_open_is_asked_first(tmp_path, monkeypatch, kwallet, service, asked, chosen, says):
+    """It asks nobody anything; a Secret Service may be started by the question, and wait for a person until the time is over."""
+    problems, names = {"kwallet": kwallet, "secret-service": service}, []
+
+    def prove(_self, name):
+        names.append(name)
+        if problems[name]:
+            raise StoreProblem(problems[name])
+
+    exists = os.path.exists
+    monkeypatch.setattr(Stores, "prove", prove)
+    monkeypatch.setattr(os.path, "exists", lambda path: path == f"/run/user/{os.getuid()}/bus" or exists(path))
+    found = keyrings.probe(home_place(tmp_path), System())
+    assert (names, found.values["keyring"]) == (asked, chosen)
+    assert says in found.findings[-1].text
