@@ -39,7 +39,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 faults: $(VENV)/.test
-	$(BIN)/python -m pytest $(PYTEST_ARGS) --campaign -m campaign tests/faults
+	$(BIN)/python -m pytest $(PYTEST_ARGS) --campaign -m campaign tests/faults tests/interop/test_system_killed.py
 
 fuzz: $(VENV)/.test
 	@$(BIN)/python tests/install_groups.py fuzz

@@ -104,10 +104,14 @@ def _ended(view: View, add: Callable[[Change], None], resident: bool) -> list[Ch
     return [CommandChange((("systemctl", "stop", *timer),), (("systemctl", "start", *timer),), *timer, "stopped", is_new=False)]
 
 
+# It may never have been made, by a run that was cut off.
+_GONE_OR_EMPTIED = "test ! -d /run/dma || rmdir --ignore-fail-on-non-empty /run/dma"
+
+
 def _directory(*, is_new: bool) -> Change:
     return CommandChange(
         do=(("systemd-tmpfiles", "--create", FRAGMENTS["tmpfiles.conf"]),),
-        undo=(("rm", "-f", *PATHS), ("rmdir", "--ignore-fail-on-non-empty", "/run/dma")) if is_new else (),
+        undo=(("rm", "-f", *PATHS), ("sh", "-c", _GONE_OR_EMPTIED)) if is_new else (),
         subject="/run/dma",
         says="where the sockets are",
         drains=True,
