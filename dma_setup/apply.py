@@ -118,7 +118,10 @@ def run(plan: Plan, journal: Journal, system: System, prove: Callable[[], None] 
 def _undone(begun: list[tuple[int, Change]], details: list[str]) -> str:
     if details:
         return "not everything could be put back:"
-    return "everything is as it was before" if len(begun) <= 1 else f"the {len(begun) - 1} changes made before were taken back"
+    made = len(begun) - 1
+    if made < 1:
+        return "everything is as it was before"
+    return f"the {made} changes made before were taken back" if made > 1 else "the change made before was taken back"
 
 
 def _take_back(begun: list[tuple[int, Change]], journal: Journal, system: System) -> list[str]:

@@ -115,6 +115,23 @@ def die():
     os._exit(9)
 
 
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (0, "everything is as it was before"),
+        (2, "the change made before was taken back"),  # a directory is two calls
+        (3, "the 2 changes made before were taken back"),
+    ],
+)
+def test_a_failure_says_what_was_taken_back(tmp_path, number, says):
+    home, machine = tmp_path / "home", Machine()
+    home.mkdir()
+    machine.fail_at = (number, "before", fail)
+    made = plan("smarthost", SMARTHOST, home_place(home), machine)
+    failure = failure_of(lambda: apply.journaled(made, home_place(home), "smarthost", machine))
+    assert failure.text.endswith(f": No space left on device; {says}")
+
+
 @pytest.mark.parametrize("happens", [fail, interrupt])
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("variant", VARIANTS)
