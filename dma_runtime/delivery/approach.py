@@ -3,7 +3,8 @@
 Rules:
 - A route to a relay has its hosts; those of a domain are found by MX when a session is needed (`policy.exchangers`).
 - The next host is tried when one takes no mail, in the same attempt. Such a host is passed over for the first time of
-  RETRY; when no other is left it is tried all the same, so mail never waits for a pause to end.
+  RETRY; when no other is left it is tried all the same, so mail never waits for a pause to end. What another host deferred
+  in this attempt is not offered to it: a dead second host is not asked once more for each message that waits.
 - Each host has its own login and its own TLS. A login goes only to the host that auth.conf, or the line of RELAYMAP,
   names it for; what RELAYMAP names and auth.conf does not have holds the mail.
 - Mail with REQUIRETLS goes to a verified host or not at all; without a login, for which others need TLS too, it is returned
@@ -78,8 +79,8 @@ class Approach:
             self.desk.hop_is_down(hop, outcome, wait)
 
     def another(self, tried: AbstractSet[Hop]) -> bool:
-        """Whether a host is left that is not in `tried`."""
-        return any(hop not in tried for hop in self.hops)
+        """Whether a host is left that is not in `tried`, and not known to take no mail."""
+        return any(hop not in tried and not self.is_paused(hop) for hop in self.hops)
 
     @property
     def exhausted(self) -> bool:

@@ -107,6 +107,15 @@ class _Lane:
             del self._users[uid]
         return True
 
+    def take_tried(self, hops: frozenset[Hop]) -> list[Work]:
+        found, users = [], {}
+        for uid, works in self._users.items():
+            found += [work for work in works if work.tried >= hops]
+            if left := deque(work for work in works if not work.tried >= hops):
+                users[uid] = left
+        self._users = users
+        return found
+
     def clear(self) -> None:
         self._users.clear()
 
@@ -155,6 +164,10 @@ class Backlog:
     def remove(self, work: Work) -> bool:
         """Take it out; False when it is not here any more."""
         return self._fresh.remove(work) or self._older.remove(work)
+
+    def take_tried(self, hops: frozenset[Hop]) -> list[Work]:
+        """Take out what all of these hosts have tried."""
+        return self._fresh.take_tried(hops) + self._older.take_tried(hops)
 
     def take_all(self) -> list[Work]:
         """Everything, in the order of the turns but for the mixing of the lanes."""

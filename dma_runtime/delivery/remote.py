@@ -170,11 +170,11 @@ class Relay:
     async def _session(self) -> None:
         """One connection from its opening to its end."""
         head = self.waiting.head
+        tried: frozenset[Hop] = head.tried if head is not None else frozenset()
         try:
-            tried = head.tried if head is not None else frozenset()
             session, hop = await self.approach.open(self.route, tried, set(self._open_sessions.values()))
         except Refused as refused:
-            self._not_opened(refused.outcome, head)
+            self._not_opened(refused.outcome, head, tried)
             return
         self._works(hop)
         self._open_sessions[session] = hop
@@ -210,21 +210,23 @@ class Relay:
             except Exception as error:
                 self.desk.bug(error)
 
-    def _not_opened(self, outcome: Outcome, head: Work | None) -> None:
-        """No host takes the message at the head. It was the one tried; the rest wait with it."""
+    def _not_opened(self, outcome: Outcome, head: Work | None, tried: frozenset[Hop]) -> None:
+        """No host but those in `tried` takes the message at the head. It was the one tried; the rest wait with it."""
         if self._open_sessions and outcome.kind == DEFERRED:
             self._enough = True
             return
+        if tried:  # what they said is what counts, for each that they deferred; to the rest they are still open
+            for work in self.waiting.take_tried(tried):
+                self._back(work, outcome)
+            return
         if head is not None and not self.waiting.remove(head):
             head = None  # another session took it meanwhile
-        tried = [head] if head is not None else []
-        if head is not None and head.tried:  # what the hosts tried before said is what counts
-            self._back(head, outcome)
-        elif outcome.kind == FAILED:  # a verdict on the domain
-            for work in [*tried, *self.waiting.take_all()]:
+        heads = [head] if head is not None else []
+        if outcome.kind == FAILED:  # a verdict on the domain
+            for work in [*heads, *self.waiting.take_all()]:
                 self._back(work, outcome)
         else:
-            self._all_wait(outcome, tried)
+            self._all_wait(outcome, heads)
 
     @property
     def _stopped(self) -> bool:

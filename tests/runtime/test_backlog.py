@@ -107,6 +107,15 @@ def test_a_host_takes_only_what_it_has_not_tried():
     assert taken(backlog, OTHER) == ["a"]
 
 
+def test_taking_out_what_some_hosts_have_tried():
+    backlog = Backlog()
+    works = [work("a", tried=[ONE]), work("b"), work("c", tried=[ONE, OTHER], uid=1), work("d", tried=[OTHER], waited=True)]
+    for one in works:
+        backlog.add(one)
+    assert backlog.take_tried(frozenset([ONE])) == [works[0], works[2]]
+    assert list(backlog) == [works[1], works[3]]
+
+
 def test_taking_out():
     backlog = Backlog()
     one, other = work("a"), work("b", waited=True)

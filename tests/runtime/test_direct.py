@@ -4,6 +4,8 @@ import pytest
 from exchange import Exchange
 from mail_server import CLOSE
 
+from dma_runtime.system import net
+
 ZONE = """
 example.org.   300 MX 10 mx2.test.
 example.org.   300 MX 20 mx3.test.
@@ -243,6 +245,31 @@ class TestNextHost:
         recipient = exchange.recipients()["late@example.org"]
         assert "greylisted" in recipient["last_error"]
         assert recipient["attempts"] == 1
+
+    def test_a_dead_second_host_keeps_none_of_many_from_being_asked_for_at_the_first(self, exchange):
+        exchange.names.add("two.test. 300 MX 10 mx2.test.\ntwo.test. 300 MX 20 mx3.test.")
+        exchange.host(2).refuse("RCPT TO", "451 4.7.1 greylisted")
+        for number in range(40):
+            exchange.send(f"u{number}@two.test")
+        exchange.run()
+        assert {one["last_error"] for one in exchange.recipients().values()} == {"451 4.7.1 greylisted"}
+        assert [verb for _, verb, _ in exchange.host(2).commands].count("RCPT") == 40
+
+    def test_a_dead_second_host_is_not_asked_for_each_message_that_the_first_defers(self, exchange, monkeypatch):
+        connected = []
+
+        async def connect(addresses, within, really=net.connect):
+            connected.extend(where[0] for _, where in addresses)
+            return await really(addresses, within)
+
+        monkeypatch.setattr(net, "connect", connect)
+        exchange.names.add("two.test. 300 MX 10 mx2.test.\ntwo.test. 300 MX 20 mx3.test.")
+        exchange.agent.configure("MAXMESSAGES 1\nMAXCONNECTIONS 1")
+        exchange.host(2).refuse("RCPT TO", "451 4.7.1 greylisted")
+        for number in range(12):
+            exchange.send(f"u{number}@two.test")
+        exchange.run()
+        assert (connected.count("127.0.0.2"), connected.count("127.0.0.3")) == (12, 1)
 
     def test_others_do_not_wait_for_one_that_the_first_deferred(self, exchange):
         exchange.agent.configure("MAXMESSAGES 1")
