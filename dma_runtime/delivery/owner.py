@@ -272,7 +272,7 @@ class Owner:
             await self._letter
         await self.rounds.close(GRACE)
         await self.recorder.close()
-        self.rounds.keep_relays()
+        self.rounds.relay_book.close()
 
     def _take_over(self) -> None:
         """Move what C dma left in SPOOLDIR into the queue; what it still works on is asked for again."""

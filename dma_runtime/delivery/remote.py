@@ -92,7 +92,7 @@ class Desk(Protocol):
     def relay_is_down(self, relay: Relay, outcome: Outcome) -> None: ...
     def hop_is_down(self, hop: Hop, outcome: Outcome, wait: float) -> None: ...
     def hop_works(self, hop: Hop) -> None: ...
-    def relay_works(self) -> None: ...
+    def relay_changed(self) -> None: ...
     def bug(self, error: BaseException) -> None: ...
 
 
@@ -246,7 +246,7 @@ class Relay:
         self.state.works()
         if was_down:
             self.desk.log.relay_up(hop.key, len(self.waiting))
-            self.desk.relay_works()
+            self.desk.relay_changed()
 
     # ------------------------------------------------------------ pace
 
@@ -282,6 +282,7 @@ class Relay:
         """It goes now, or (-1) it did not go after all."""
         if rates := self.desk.settings.config.RATE:
             self.state.pace.took(rates, self.desk.now().wall, sign * self._messages(work))
+            self.desk.relay_changed()
 
     # ------------------------------------------------------------ one message
 

@@ -23,6 +23,7 @@ from dma_runtime.delivery.mailroom import Mailroom
 from dma_runtime.delivery.news import News
 from dma_runtime.delivery.queue import Item, Queue, Round
 from dma_runtime.delivery.record import PAUSE, Recorder, Step
+from dma_runtime.delivery.relaybook import RelayBook
 from dma_runtime.delivery.remote import Relay
 from dma_runtime.delivery.settings import Settings
 from dma_runtime.history import attempt_event
@@ -30,7 +31,7 @@ from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, MACHINE, Outcome
 from dma_runtime.policy import retry, route, telling
 from dma_runtime.policy.helo import greeting
 from dma_runtime.policy.relay import MACHINE_RETRY, RelayState
-from dma_runtime.system import clock, identity, notice, relays
+from dma_runtime.system import clock, identity, notice
 from dma_runtime.system.maillog import ERR, MailLog
 from dma_runtime.system.resolver import Resolver
 from dma_runtime.system.secrets import SecretStore
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 BUG_RETRY = 3600.0  # seconds; a fault of ours is not mended by trying often
 DOUBT = 60.0  # seconds
 MOST_RELAYS = 200  # kept in memory, as long as they can be forgotten
+BETWEEN_LOOKS = 1.0  # seconds awake; of thousands at work each turn of the loop would look at all
 
 Pairs = list[tuple[int, Outcome]]
 
@@ -83,13 +85,15 @@ class Rounds:
         self.trace = trace
         self.wake = wake
         self.now = now
-        self.relays: dict[str, RelayState] = relays.read(self.spool.path, now().wall)
+        self.relay_book = RelayBook(self.spool.path, lambda: now().wall)
+        self.relays = self.relay_book.states
         self.stays = False  # the owner does not leave when the queue is empty
         self._no_network_at = 0.0  # seconds awake
         self.without_network = 0  # rounds in a row that failed for want of a network
         self._standing = bool(notice.current(self.spool.path))
         self._had = had
         self._relays: dict[str, Relay] = {}
+        self._looked_at_relays = float("-inf")
         self._mailroom = Mailroom(self)
 
     @property
@@ -115,7 +119,8 @@ class Rounds:
                 self._had(item.id)
         for key in touched:
             self._relays[key].start()
-        if len(self._relays) > MOST_RELAYS:
+        if len(self._relays) > MOST_RELAYS and moment.awake - self._looked_at_relays >= BETWEEN_LOOKS:
+            self._looked_at_relays = moment.awake
             self._forget_idle()
 
     @property
@@ -387,7 +392,7 @@ class Rounds:
         return retry.next_backoff(last, self.settings.config.RETRY, self.dice)
 
     def relay_is_down(self, relay: Relay, outcome: Outcome) -> None:
-        self.keep_relays()
+        self.relay_book.changed()
         self._tell(outcome, relay, "", "")
 
     def hop_is_down(self, hop: route.Hop, outcome: Outcome, wait: float) -> None:
@@ -401,11 +406,8 @@ class Rounds:
             notice.withdraw(self.spool.path, telling.flowing(_among_others(hop)))
             self._standing = bool(notice.current(self.spool.path))
 
-    def relay_works(self) -> None:
-        self.keep_relays()
-
-    def keep_relays(self) -> None:
-        relays.write(self.spool.path, self.relays, self.now().wall)
+    def relay_changed(self) -> None:
+        self.relay_book.changed()
 
     def shift(self, seconds: float) -> None:
         """The wall clock was set: relays are down, and hosts passed over, for as long as was meant."""
@@ -413,7 +415,7 @@ class Rounds:
             state.shift(seconds)
         for relay in self._relays.values():
             relay.approach.shift(seconds)
-        self.keep_relays()
+        self.relay_book.write()
 
     def slept(self) -> None:
         """The machine was asleep: connections are gone whatever they look like."""

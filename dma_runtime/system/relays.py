@@ -39,7 +39,7 @@ def write(spool_path: str, states: dict[str, RelayState], now: float) -> None:
             os.unlink(path)
             return
         with open(path + ".new", "w", encoding="utf-8", opener=_private) as file:
-            json.dump(kept, file)
+            file.write(json.dumps(kept))  # by far faster than json.dump
         os.replace(path + ".new", path)
     except OSError:
         pass

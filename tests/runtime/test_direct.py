@@ -4,7 +4,7 @@ import pytest
 from exchange import Exchange
 from mail_server import CLOSE
 
-from dma_runtime.system import net
+from dma_runtime.system import clock, net, relays
 
 ZONE = """
 example.org.   300 MX 10 mx2.test.
@@ -104,6 +104,7 @@ class TestChoice:
 
     def test_domains_that_are_done_with_are_forgotten(self, exchange, monkeypatch):
         monkeypatch.setattr("dma_runtime.delivery.rounds.MOST_RELAYS", 0)
+        monkeypatch.setattr("dma_runtime.delivery.rounds.BETWEEN_LOOKS", 0)
         exchange.names.add("other.test. 300 MX 10 mx3.test.\nbroken.test. 300 MX 10 mx9.test.")
         exchange.host(2)
         for domain in ("example.org", "other.test", "broken.test"):
@@ -112,6 +113,23 @@ class TestChoice:
         owner.rounds.dispatch()
         assert owner.rounds._relays == {}
         assert list(owner.rounds.relays) == ["other.test", "broken.test"]  # down, and remembered as that
+
+
+    def test_hundreds_of_domains_that_cannot_be_reached_are_not_all_written_down_for_each(self, exchange, monkeypatch, tmp_path):
+        """The file with what is known of relays grows with each; written for each it took ten minutes for ten thousand."""
+        written = []
+
+        def write(path, states, now, really=relays.write):
+            written.append(len(states))
+            really(path, states, now)
+
+        monkeypatch.setattr(relays, "write", write)
+        (tmp_path / "resolv.conf").unlink()
+        for number in range(200):
+            exchange.send(f"bob@domain{number}.test")
+        owner = exchange.run()
+        assert len(written) < 20
+        assert len(relays.read(owner.spool.path, clock.now().wall)) == 200
 
 
 class TestFinal:

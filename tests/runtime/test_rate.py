@@ -1,6 +1,8 @@
 """RATE, and relays that ask for a slower pace: mail goes as fast as is allowed, and nobody is hammered. Real programs."""
 
 import json
+import os
+import signal
 import time
 
 import pytest
@@ -23,6 +25,11 @@ def agent(tmp_path, server):
 
 def waiting(agent):
     return [recipient for row in agent.queue() for recipient in row["recipients"]]
+
+
+def counted(agent):
+    (relay,) = json.loads((agent.spool / "relays").read_text()).values()
+    return relay["pace"]["3600"]
 
 
 def test_no_more_go_than_the_rate_allows_and_the_rest_says_why_it_waits(agent, server):
@@ -124,3 +131,17 @@ def test_a_relay_that_asks_for_a_slower_pace_is_asked_once(tmp_path, stage, repl
             assert len(server.messages) == 30
         finally:
             agent.close()
+
+
+def test_what_went_is_counted_even_if_the_owner_is_killed(agent, server):
+    agent.configure("RATE 3/h")
+    for number in range(8):
+        agent.send("-bq", f"u{number}@example.org")
+    agent.run("-q")
+    server.wait(3)
+    agent.until(lambda: sum(count for _, count in counted(agent)) == 3, what="the counts")
+    for pid in agent.owners():
+        os.kill(pid, signal.SIGKILL)
+    agent.until_no_owner()
+    agent.run("-q", "-D")
+    assert len(server.messages) == 3
