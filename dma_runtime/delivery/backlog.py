@@ -8,11 +8,13 @@ Rules:
   behind the thousand messages of another.
 - What comes back untried goes to the front of its lane.
 - Where a route has several hosts, a session takes only what its host has not tried; the rest keeps its place.
+- Whoever comes or goes costs the same whatever waits.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
+from itertools import chain
 
 from dma_runtime.delivery.queue import Item
 from dma_runtime.outcome import Outcome
@@ -52,14 +54,59 @@ class Work:
             self.stored = None
 
 
-class _Lane:
-    """What waits, by uid; the first uid has the next turn. No user's deque is empty."""
+class _Lot:
+    """What waits of one user, by the hosts that have tried it: of fifty thousand that one host deferred, another finds its own
+    without looking at each. No deque is empty. What came back last is first."""
 
     def __init__(self) -> None:
-        self._users: dict[int, deque[Work]] = {}
+        self._groups: OrderedDict[frozenset[Hop], deque[Work]] = OrderedDict()
 
-    def __len__(self) -> int:
-        return sum(map(len, self._users.values()))
+    def __bool__(self) -> bool:
+        return bool(self._groups)
+
+    def __iter__(self) -> Iterator[Work]:
+        return chain.from_iterable(self._groups.values())
+
+    def add(self, work: Work) -> None:
+        self._groups.setdefault(work.tried, deque()).append(work)
+
+    def put_back(self, work: Work) -> None:
+        self._groups.setdefault(work.tried, deque()).appendleft(work)
+        self._groups.move_to_end(work.tried, last=False)
+
+    def has(self, hop: Hop) -> bool:
+        return any(hop not in tried for tried in self._groups)
+
+    def next(self, hop: Hop) -> Work | None:
+        for tried, works in self._groups.items():
+            if hop not in tried:
+                work = works.popleft()
+                if not works:
+                    del self._groups[tried]
+                return work
+        return None
+
+    def remove(self, work: Work) -> bool:
+        try:
+            self._groups[work.tried].remove(work)
+        except (KeyError, ValueError):
+            return False
+        if not self._groups[work.tried]:
+            del self._groups[work.tried]
+        return True
+
+    def take_tried(self, hops: frozenset[Hop]) -> list[Work]:
+        return [work for tried in list(self._groups) if tried >= hops for work in self._groups.pop(tried)]
+
+
+class _Lane:
+    """What waits, by uid; the first uid has the next turn. No user's lot is empty."""
+
+    def __init__(self) -> None:
+        self._users: OrderedDict[int, _Lot] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._users)
 
     def __iter__(self) -> Iterator[Work]:
         """In the order of the turns."""
@@ -75,45 +122,44 @@ class _Lane:
 
     @property
     def head(self) -> Work:
-        return next(iter(self._users.values()))[0]
+        return next(iter(next(iter(self._users.values()))))
 
     def add(self, work: Work) -> None:
-        self._users.setdefault(work.item.envelope.uid, deque()).append(work)
+        self._users.setdefault(work.item.envelope.uid, _Lot()).add(work)
 
     def put_back(self, work: Work) -> None:
         uid = work.item.envelope.uid
-        works = self._users.pop(uid, deque())
-        works.appendleft(work)
-        self._users = {uid: works, **self._users}
+        self._users.setdefault(uid, _Lot()).put_back(work)
+        self._users.move_to_end(uid, last=False)
+
+    def has(self, hop: Hop) -> bool:
+        return any(works.has(hop) for works in self._users.values())
 
     def next(self, hop: Hop) -> Work | None:
         for uid, works in self._users.items():
-            for at, work in enumerate(works):
-                if hop not in work.tried:
-                    del works[at]
+            if (work := works.next(hop)) is not None:
+                if works:
+                    self._users.move_to_end(uid)
+                else:
                     del self._users[uid]
-                    if works:
-                        self._users[uid] = works  # last now
-                    return work
+                return work
         return None
 
     def remove(self, work: Work) -> bool:
         uid = work.item.envelope.uid
-        try:
-            self._users[uid].remove(work)
-        except (KeyError, ValueError):
+        works = self._users.get(uid)
+        if works is None or not works.remove(work):
             return False
-        if not self._users[uid]:
+        if not works:
             del self._users[uid]
         return True
 
     def take_tried(self, hops: frozenset[Hop]) -> list[Work]:
-        found, users = [], {}
-        for uid, works in self._users.items():
-            found += [work for work in works if work.tried >= hops]
-            if left := deque(work for work in works if not work.tried >= hops):
-                users[uid] = left
-        self._users = users
+        found = []
+        for uid, works in list(self._users.items()):
+            found += works.take_tried(hops)
+            if not works:
+                del self._users[uid]
         return found
 
     def clear(self) -> None:
@@ -127,9 +173,10 @@ class Backlog:
         self._fresh = _Lane()
         self._older = _Lane()
         self._row = 0  # turns of the fresh lane since the other had one
+        self._count = 0
 
     def __len__(self) -> int:
-        return len(self._fresh) + len(self._older)
+        return self._count
 
     def __iter__(self) -> Iterator[Work]:
         yield from self._fresh
@@ -137,11 +184,13 @@ class Backlog:
 
     def add(self, work: Work) -> None:
         (self._fresh if work.fresh else self._older).add(work)
+        self._count += 1
 
     def put_back(self, works: Iterable[Work]) -> None:
         """To the front, the first of them first."""
         for work in reversed(list(works)):
             (self._fresh if work.fresh else self._older).put_back(work)
+            self._count += 1
 
     @property
     def head(self) -> Work | None:
@@ -151,29 +200,35 @@ class Backlog:
 
     def has(self, hop: Hop) -> bool:
         """Whether something waits that `hop` has not tried."""
-        return any(hop not in work.tried for work in self)
+        return self._fresh.has(hop) or self._older.has(hop)
 
     def next(self, hop: Hop) -> Work | None:
         """Take whose turn it is at `hop`, None when nobody's."""
         for lane in self._lanes():
             if (work := lane.next(hop)) is not None:
                 self._row = self._row + 1 if lane is self._fresh else 0
+                self._count -= 1
                 return work
         return None
 
     def remove(self, work: Work) -> bool:
         """Take it out; False when it is not here any more."""
-        return self._fresh.remove(work) or self._older.remove(work)
+        found = self._fresh.remove(work) or self._older.remove(work)
+        self._count -= found
+        return found
 
     def take_tried(self, hops: frozenset[Hop]) -> list[Work]:
         """Take out what all of these hosts have tried."""
-        return self._fresh.take_tried(hops) + self._older.take_tried(hops)
+        found = self._fresh.take_tried(hops) + self._older.take_tried(hops)
+        self._count -= len(found)
+        return found
 
     def take_all(self) -> list[Work]:
         """Everything, in the order of the turns but for the mixing of the lanes."""
         works = list(self)
         self._fresh.clear()
         self._older.clear()
+        self._count = 0
         return works
 
     def _lanes(self) -> list[_Lane]:
