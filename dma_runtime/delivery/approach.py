@@ -150,7 +150,7 @@ class Approach:
         target = Target(hop.host, hop.port, policy, login, smarthost=not hop.direct, quota=quota, lmtp=hop.lmtp)
         limits = Timeouts(connect=config.CONNECTTIMEOUT, ceiling=config.TIMEOUT)
         try:
-            return await Session.open(target, helo=desk.helo, limits=limits, trace=desk.trace)
+            return await Session.open(target, helo=desk.helo, limits=limits, trace=desk.trace, most=config.MAXMESSAGES)
         except Refused as refused:
             if refused.outcome.stage == "AUTH" and found is not None:
                 desk.secrets.forget(found)

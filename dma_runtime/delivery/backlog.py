@@ -48,6 +48,12 @@ class Work:
     def fresh(self) -> bool:
         return self.item.fresh
 
+    def part(self, indices: list[int]) -> Work:
+        """The same for some of its recipients."""
+        part = Work(self.item, indices, self.tried)
+        part.known = {index: self.known[index] for index in indices if index in self.known}
+        return part
+
     def close(self) -> None:
         if self.stored is not None:
             self.stored.close()

@@ -25,12 +25,12 @@ class Job:
     `capabilities.chunking`; pieces of about 64 KB. It is called once a transaction, so it may be called again when
     the job is split. `size` is the body's size in bytes as it will go out, an estimate is good enough (RFC 1870 3); 0
     is unknown. `eightbit`: it has bytes above 127; `binary`: it goes as BINARYMIME where that is taken. `most`: recipients
-    in one transaction, 0 for any number. `last`: the session ends with it. `key` is the caller's. `wishes`: the parameters
+    in one transaction, 0 for any number. `key` is the caller's. `wishes`: the parameters
     of MAIL, and of each RCPT, for a relay that speaks DSN (`smtp.notification`), each with a blank before it.
     """
 
     __slots__ = (
-        "binary", "chunks", "eightbit", "id", "key", "last", "most", "needs_smtputf8", "recipients", "requiretls", "sender",
+        "binary", "chunks", "eightbit", "id", "key", "most", "needs_smtputf8", "recipients", "requiretls", "sender",
         "size", "wishes",
     )  # fmt: skip
 
@@ -47,7 +47,6 @@ class Job:
         binary: bool = False,
         requiretls: bool = False,
         most: int = 0,
-        last: bool = False,
         key: object = None,
         wishes: tuple[bytes, list[bytes]] | None = None,
     ) -> None:
@@ -61,7 +60,6 @@ class Job:
         self.binary = binary
         self.requiretls = requiretls
         self.most = most
-        self.last = last
         self.key = key
         self.wishes = wishes
 

@@ -113,6 +113,7 @@ class Relay:
         self._closing = False
         self._proved = False  # a session of this run got through sign-in
         self._enough = False  # the relay lets no more of them in
+        self._rcptmax = 0  # recipients it takes at once, 0 when it does not say
         self._told_of_pace = float("-inf")  # when the log last heard of it (wall clock)
 
     @property
@@ -178,11 +179,11 @@ class Relay:
             return
         self._works(hop)
         self._open_sessions[session] = hop
-        left = [self.desk.settings.config.MAXMESSAGES]  # jobs this connection may still take
+        self._rcptmax = session.capabilities.rcptmax
         under_way: set[Work] = set()
 
         def pull() -> Job | None:
-            job = self._next_job(left, hop)
+            job = self._next_job(hop)
             if job is not None:
                 under_way.add(_work(job))
             return job
@@ -192,7 +193,7 @@ class Relay:
             under_way.discard(_work(job))
 
         try:
-            while session.usable and left[0] > 0 and not self._stopped and not self.approach.is_paused(hop):
+            while session.usable and not self._stopped and not self.approach.is_paused(hop):
                 if self.waiting.has(hop):
                     await session.run(pull, done)
                 elif not self.desk.stays or self.waiting or not await self._idle.wait():
@@ -263,7 +264,7 @@ class Relay:
         place = 0
         for work in works:
             until = self.state.pace.when(rates, now, place)
-            place += self._messages(work)
+            place += self._messages(len(work.indices))
             if work.known:  # a host was asked in this attempt, and what it said counts
                 self._back(work, why)
             else:
@@ -273,32 +274,49 @@ class Relay:
             self.desk.log.paced(self.route.key, why, len(works), self.state.pace.when(rates, now) - now)
         return False
 
-    def _messages(self, work: Work) -> int:
-        """As how many messages it goes."""
+    @property
+    def _at_once(self) -> int:
+        """How many recipients go in one transaction."""
         most = self.desk.settings.config.MAXRECIPIENTS
-        return -(-len(work.indices) // most)
+        return min(most, self._rcptmax or most)
 
-    def _went(self, work: Work, sign: int = 1) -> None:
-        """It goes now, or (-1) it did not go after all."""
+    def _messages(self, recipients: int) -> int:
+        """In how many transactions a message to so many goes."""
+        return -(-recipients // self._at_once)
+
+    def _within_pace(self, work: Work) -> Work:
+        """As much of it as may go now; the rest waits for its turn."""
+        if not (rates := self.desk.settings.config.RATE):
+            return work
+        room = self._at_once * self.state.pace.free(rates, self.desk.now().wall)
+        if not 0 < room < len(work.indices):
+            return work
+        self.waiting.put_back([work.part(work.indices[room:])])
+        self.desk.split(work.item)
+        return work.part(work.indices[:room])
+
+    def _went(self, recipients: int, sign: int = 1) -> None:
+        """A message to so many goes now, or (-1) it did not go to so many after all."""
         if rates := self.desk.settings.config.RATE:
-            self.state.pace.took(rates, self.desk.now().wall, sign * self._messages(work))
+            self.state.pace.took(rates, self.desk.now().wall, sign * self._messages(recipients))
             self.desk.relay_changed()
 
     # ------------------------------------------------------------ one message
 
-    def _next_job(self, left: list[int], hop: Hop) -> Job | None:
-        """The next transaction for a session, or None when it has done its share or nothing waits."""
-        while left[0] > 0 and not self._stopped and not self.approach.is_paused(hop) and self._in_pace():
+    def _next_job(self, hop: Hop) -> Job | None:
+        """The next message for a session, or None when nothing waits or nothing may go."""
+        while not self._stopped and not self.approach.is_paused(hop) and self._in_pace():
             work = self.waiting.next(hop)
             if work is None:
                 return None
+            work = self._within_pace(work)
             if (known := self._refused(work.item.envelope.sender)) is not None:
                 self._back(work, known)
                 continue
             try:
                 stored = work.stored = self.desk.spool.open(work.item.id, work.item.envelope)
                 loop = loops.of_hops(stored.pread(work.item.envelope.header_end, 0))
-                job = self._job(work, stored, hop, last=left[0] == 1)
+                job = self._job(work, stored, hop)
             except FileNotFoundError:
                 self.desk.gone(work.item)
                 continue
@@ -316,8 +334,7 @@ class Relay:
             if loop:
                 self._back(work, Outcome(FAILED, loop, scope=MESSAGE, status="5.4.6"))  # RFC 3463 3.5
                 continue
-            left[0] -= 1
-            self._went(work)
+            self._went(len(work.indices))
             return job
         return None
 
@@ -329,7 +346,7 @@ class Relay:
             return None
         return outcome
 
-    def _job(self, work: Work, stored: StoredMessage, hop: Hop, *, last: bool) -> Job:
+    def _job(self, work: Work, stored: StoredMessage, hop: Hop) -> Job:
         envelope = work.item.envelope
         sender = ascii_domain(envelope.sender)
         recipients = [ascii_domain(envelope.recipients[index].address) for index in work.indices]
@@ -358,7 +375,6 @@ class Relay:
             binary=binary,
             requiretls=envelope.tls == REQUIRE and bool(hop.port),  # a socket of this machine is no hop
             most=self.desk.settings.config.MAXRECIPIENTS,
-            last=last,
             key=work,
             wishes=self._wishes(work),
         )
@@ -388,8 +404,6 @@ class Relay:
     def _deferred(self, work: Work, pairs: list[tuple[int, Outcome]], hop: Hop) -> None:
         """A transaction some of whose recipients are deferred: to the next host, to another session, or for now."""
         answered = [pair for pair in pairs if verdict.was_tried(pair[1])]
-        if not answered:
-            self._went(work, -1)
         down = next((outcome for _, outcome in answered if outcome.holds_relay), None)
         if down is not None and len(self.approach.hops) > 1:
             self.approach.pause(hop, down)
@@ -402,9 +416,8 @@ class Relay:
             again[0].known = dict(onward)
         # The session ended before their turn came: the next one begins with them.
         if untried := [index for index, outcome in pairs if not verdict.was_tried(outcome)]:
-            rest = Work(work.item, untried, work.tried)
-            rest.known = {index: work.known[index] for index in untried if index in work.known}
-            again.append(rest)
+            self._went(len(untried), -1)
+            again.append(work.part(untried))
         self.waiting.put_back(again)
         for _ in range(len(again) - (0 if stays else 1)):
             self.desk.split(work.item)

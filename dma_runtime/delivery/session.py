@@ -10,8 +10,8 @@ Rules (hard-parts.md, Speaking SMTP ahead of the replies):
 - A group behind an unanswered end of message starts with RSET. A group is written in one piece.
 - QUIT rides behind the last message (RFC 2920 3.1: the end of a group) once a message went through here, so the relay has
   room for the next session as soon as it has answered.
-- RCPTMAX and a relay's 452 "too many recipients" split a job; MAILMAX and RCPTDOMAINMAX end the session without a
-  refused command (RFC 9422).
+- RCPTMAX and a relay's 452 "too many recipients" split a job; MAILMAX, or what the caller sets (`most` transactions), and
+  RCPTDOMAINMAX end the session without a refused command (RFC 9422).
 - A body that cannot be read to its end is never closed with a dot: the connection is.
 - What a lost connection leaves unanswered: where the end of the message was written, deferred (it may have been
   delivered); else deferred, or `untried` (policy.verdict.was_tried is False) when the session had worked before and
@@ -52,15 +52,17 @@ _PIECE = 65536  # bytes gathered before they are written
 
 
 class Session:
-    """See the module. `usable`: more may be sent. `messages`: transactions begun. `peer`: `host [address]`."""
+    """See the module. `usable`: more may be sent. `messages`: transactions begun, at most `most` (0: any number). `peer`:
+    `host [address]`."""
 
-    def __init__(self, line: Line, handshake: Handshake, target: Target, peer: str) -> None:
+    def __init__(self, line: Line, handshake: Handshake, target: Target, peer: str, most: int = 0) -> None:
         self.target = target
         self.peer = peer
         self.capabilities = handshake.capabilities
         self.authenticated = handshake.authenticated
         self.verified = handshake.encrypted and target.tls.verify != tls.ANY
         self.messages = 0
+        self.most = min((limit for limit in (most, handshake.capabilities.mailmax) if limit), default=0)
         wire = line.wire
         self.tls = wire.tls.description if wire is not None and wire.tls is not None else ""
         self.resumed = wire is not None and wire.tls is not None and wire.tls.resumed
@@ -88,10 +90,12 @@ class Session:
         line.on_failed = self._end
 
     @classmethod
-    async def open(cls, target: Target, *, helo: str, limits: Timeouts, trace: Trace | None = None) -> Session:
+    async def open(
+        cls, target: Target, *, helo: str, limits: Timeouts, trace: Trace | None = None, most: int = 0
+    ) -> Session:
         """Connected, greeted, in TLS and signed in as the target says. Raises Refused."""
         line, handshake, peer = await sign_on(target, helo, limits, trace)
-        return cls(line, handshake, target, peer)
+        return cls(line, handshake, target, peer, most)
 
     @property
     def usable(self) -> bool:
@@ -406,7 +410,7 @@ class Session:
         self._needs_reset = False
         flight.append(part)
         self.messages += 1
-        if self.messages == capabilities.mailmax:
+        if self.messages == self.most:
             self._closing = True  # RFC 9422 4.1: QUIT comes next, not one MAIL too many
         return part
 
@@ -419,7 +423,7 @@ class Session:
     def _take(self, job: Job) -> None:
         """A pulled job becomes parts, or is answered at once when this relay cannot take it."""
         work, parts, fits = divide(job, self.capabilities, self._domains, self.peer, self.verified)
-        self._last_job = self._last_job or not fits or job.last
+        self._last_job = self._last_job or not fits
         self._backlog.extend(parts)
         if not parts:
             self._report(work)

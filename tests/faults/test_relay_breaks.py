@@ -66,8 +66,7 @@ class Schedule:
             for at in range(0, len(body), 40_000):
                 yield body[at : at + 40_000]
 
-        last = self.dice.random() < 0.2  # the session's share is done: QUIT rides behind it
-        return Job(str(number), "a@x.example", recipients, len(body), chunks, last=last, key=number)
+        return Job(str(number), "a@x.example", recipients, len(body), chunks, key=number)
 
     def done(self, job, outcomes):
         again = []
@@ -88,8 +87,10 @@ class Schedule:
         limits = Timeouts(ceiling=0.15, quit=0.05)
         if self.dice.random() < 0.7:
             signon.HABITS = Habits()  # else it would be served plainly from its first fault on
+        target = Target("127.0.0.1", port, TlsPolicy(NONE, "test"))
+        most = self.dice.choice([0, 1, 2, 5])  # behind the last QUIT rides
         try:
-            session = await Session.open(Target("127.0.0.1", port, TlsPolicy(NONE, "test")), helo="x.example", limits=limits)
+            session = await Session.open(target, helo="x.example", limits=limits, most=most)
         except Refused:
             return
         await session.run(self.job, self.done)

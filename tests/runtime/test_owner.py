@@ -75,6 +75,13 @@ class TestThePath:
         assert server.connections <= 4
         assert len(server.logins) == server.connections
 
+    def test_maxmessages_counts_what_the_relay_counts(self, agent, server):
+        agent.configure("MAXMESSAGES 3\nMAXRECIPIENTS 2\nMAXCONNECTIONS 1")
+        agent.send("-D", *(f"u{number}@example.org" for number in range(14)))
+        assert [message.connection for message in server.messages] == [1, 1, 1, 2, 2, 2, 3]
+        assert sum(len(message.recipients) for message in server.messages) == 14
+        assert not agent.files()
+
     def test_a_message_for_a_running_owner(self, agent, server):
         server.refuse("RCPT TO", "451 4.7.1 later", when="slow")
         agent.send("slow@example.org")

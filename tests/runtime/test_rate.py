@@ -98,6 +98,23 @@ def test_many_recipients_are_several_messages(agent, server):
     assert len(waiting(agent)) == 1
 
 
+def test_one_message_to_many_does_not_go_faster_than_the_rate(agent, server):
+    agent.configure("RATE 2/h\nMAXRECIPIENTS 2")
+    agent.send("-D", *(f"u{number}@example.org" for number in range(7)))
+    assert sorted(len(message.recipients) for message in server.messages) == [2, 2]
+    assert [one["last_error"] for one in waiting(agent) if one["state"] != "delivered"] == [
+        "waits for its turn: RATE 2/h is reached"
+    ] * 3
+
+
+def test_what_another_connection_takes_is_counted_once(agent, server):
+    agent.configure("RATE 4/h\nMAXRECIPIENTS 1\nMAXMESSAGES 1")
+    agent.send("-D", *(f"u{number}@example.org" for number in range(3)))
+    assert server.connections == 3
+    agent.send("-D", "last@example.org")
+    assert len(server.messages) == 4
+
+
 @pytest.mark.parametrize(
     ("stage", "reply"),
     [
