@@ -167,7 +167,7 @@ class Rounds:
                 self._mailroom.take(Work(item, indices))
             else:
                 relay = self._relay(found)
-                if relay.state.waits(now) and not item.round.forced:
+                if relay.state.waits(now):  # in a run that was asked for, it said so since that began (`try_all`)
                     self.waits(item, indices, relay.state.outcome, relay.state.down_until, relay.state)
                 else:
                     relay.add(Work(item, indices))

@@ -5,10 +5,11 @@ import os
 
 import pytest
 from agent import Agent
+from owner_room import InAThread, Room
 
 from dma_runtime.cmd import mailq as door
 from dma_runtime.config import parse
-from dma_runtime.delivery import plainlist
+from dma_runtime.delivery import owner, plainlist
 from dma_runtime.delivery.owner import Owner
 from dma_runtime.delivery.queue import Queue
 from dma_runtime.delivery.runs import Goal, Runs
@@ -175,3 +176,16 @@ class TestMailq:
             assert first == second == f"ID\t: {id}\nFrom\t: root@here.test\nTo\t: bob@example.org\n".encode()
         finally:
             agent.close()
+
+
+def test_a_run_asks_a_relay_that_is_down_once_however_slowly_the_queue_is_read(tmp_path, monkeypatch):
+    """Each piece of the queue that was read asked it once more: with 50,000 messages and a refused login, that often."""
+    monkeypatch.setattr(owner, "LOADING", 0)
+    with InAThread([[("serve", {"faults": {("greeting", 0): "554 5.7.1 not you"}})]]) as relay:
+        room = Room(tmp_path, relay.port)
+        ids = [room.put("bob@y.test") for _ in range(20)]
+        room.run()
+        assert relay.server.connections == 1
+        assert [room.state(id).tried for id in ids].count(True) == 1
+        room.run()  # asked for again, it is asked again
+        assert relay.server.connections == 2
