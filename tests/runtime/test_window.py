@@ -1,6 +1,7 @@
 """How far a session goes ahead of the replies, counted on the wire without a socket."""
 
 import asyncio
+import itertools
 
 import dialogue
 import pytest
@@ -298,3 +299,56 @@ def test_a_message_behind_a_dead_window_is_not_tried():
         assert len(talk.waiting) == 20 - len(kinds)  # the others were never pulled
 
     run(scenario())
+
+
+REPLIES = {
+    2: ("250 reset", "250 ok", "250-ok\r\n250 2.1.5 ok", "250 queued 2"),
+    3: ("250 reset", "250 ok", "550 5.1.1 no such user", "503 5.5.1 no valid recipients"),
+    4: ("250 reset", "553 5.7.1 not you", "503 5.5.1 MAIL first", "503 5.5.1 MAIL first"),
+    5: ("250 reset", "250 ok", "250 ok", "250-queued\r\n250 5"),
+}
+
+
+class Once(dict):
+    def update(self, found):
+        assert not self.keys() & found.keys()
+        super().update(found)
+
+
+def test_a_connection_lost_at_any_byte_of_the_replies_to_a_window_tells_each_message_what_it_was_told():
+    """What was answered counts, what was not may have been delivered, and nobody is told twice."""
+    stream = b"".join(reply.encode() + b"\r\n" for replies in REPLIES.values() for reply in replies)
+
+    def told(number, got):
+        """How many of the replies to a message are whole in the first `got` bytes."""
+        begins = sum(len(reply) + 2 for other in range(2, number) for reply in REPLIES[other])
+        ends = itertools.accumulate((len(reply) + 2 for reply in REPLIES[number]), initial=begins)
+        return sum(end <= got for end in list(ends)[1:])
+
+    async def scenario(got):
+        talk = await Talk(("PIPELINING", "CHUNKING")).open()
+        talk.outcomes = Once()
+        talk.start(6)
+        await talk.warm_up()
+        assert talk.said(b" LAST") == 6
+        talk.line.received(stream[:got])
+        talk.line.lost("the relay closed the connection")
+        await talk.task
+        return talk.outcomes
+
+    for got in range(len(stream) + 1):
+        outcomes = asyncio.run(scenario(got))
+        assert sorted(outcomes) == [0, 1, 2, 3, 4, 5]
+        for number in REPLIES:
+            (outcome,) = outcomes[number]
+            answered = told(number, got)
+            if number == 3 and answered >= 3:
+                expected = FAILED, 550
+            elif number == 4 and answered >= 2:
+                expected = DEFERRED, 553
+            elif answered == 4:
+                expected = DELIVERED, 250
+            else:
+                expected = DEFERRED, 0
+                assert "may have been delivered" in outcome.text
+            assert (outcome.kind, outcome.code) == expected, (got, number, outcome)
