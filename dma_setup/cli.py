@@ -15,9 +15,10 @@ from dma_runtime.errors import DmaError
 from dma_runtime.system import streams
 from dma_setup import resources
 from dma_setup.commands import auto, doctor, importing, listing, provision, secret, show, takeback, trial
-from dma_setup.errors import DONE, FAILED, INTERRUPTED, SetupError
+from dma_setup.errors import FAILED, INTERRUPTED, SetupError
 
 VERBS = ("list", "show", "undo", "test", "doctor", "import", "auto", "secret")
+NO_THREAD = "can't start new thread"  # what Python says, in an exception that says nothing else
 
 
 def parser(recipe: str | None = None) -> argparse.ArgumentParser:
@@ -40,6 +41,7 @@ def parser(recipe: str | None = None) -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     streams.prepare()
+    streams.carry_on("stdout", "stderr")
     try:
         recipe = words[0] if words and not words[0].startswith("-") and words[0] not in VERBS else None
         if recipe is not None:
@@ -58,12 +60,14 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("stopped; nothing was changed", [])
         return INTERRUPTED
-    except BrokenPipeError:
-        streams.silence()
-        return DONE
     except OSError as error:  # a full disk, a full /dev/full: nothing that a traceback would explain
         where = f"{error.filename}: " if error.filename else ""
         _say(f"{where}{error.strerror or error}", [])
+        return FAILED
+    except RuntimeError as error:
+        if str(error) != NO_THREAD:
+            raise
+        _say("no further thread or process is allowed here (ulimit -u, ulimit -v, or the limits of a container)", [])
         return FAILED
 
 

@@ -34,6 +34,7 @@ OLD = 86400  # seconds; a message older than this is trouble
 
 def main(argv: list[str] | None = None) -> int:
     streams.prepare()
+    streams.carry_on("stderr")
     options = parser().parse_args(argv)
     try:
         return _run_verb(options)
