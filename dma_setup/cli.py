@@ -46,7 +46,12 @@ def main(argv: list[str] | None = None) -> int:
         recipe = words[0] if words and not words[0].startswith("-") and words[0] not in VERBS else None
         if recipe is not None:
             resources.recipe(recipe)  # says what there is
-        options = parser(recipe).parse_args(words)
+        made = parser(recipe)
+        options, more = made.parse_known_args(words)
+        if more and options.verb == "secret":
+            raise secret.no_words(options)
+        if more:
+            made.error(f"unrecognized arguments: {' '.join(more)}")
         run: Callable[[argparse.Namespace], int] = getattr(options, "run", provision.choose)
         status = run(options)
         streams.settle()
