@@ -12,10 +12,12 @@ from collections.abc import Callable
 
 from dma_runtime import __version__
 from dma_runtime.errors import DmaError
+from dma_runtime.shown import shown
 from dma_runtime.system import streams
 from dma_setup import resources
 from dma_setup.commands import auto, doctor, importing, listing, provision, secret, show, takeback, trial
 from dma_setup.errors import FAILED, INTERRUPTED, SetupError
+from dma_setup.report import LONGEST
 
 VERBS = ("list", "show", "undo", "test", "doctor", "import", "auto", "secret")
 NO_THREAD = "can't start new thread"  # what Python says, in an exception that says nothing else
@@ -51,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         if more and options.verb == "secret":
             raise secret.no_words(options)
         if more:
-            made.error(f"unrecognized arguments: {' '.join(more)}")
+            made.error(shown(f"unrecognized arguments: {' '.join(more)}", LONGEST))
         run: Callable[[argparse.Namespace], int] = getattr(options, "run", provision.choose)
         status = run(options)
         streams.settle()
@@ -77,4 +79,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _say(text: str, details: list[str]) -> None:
-    sys.stderr.write(f"dma-setup: {text}\n" + "".join(line + "\n" for line in details))
+    sys.stderr.write("".join(shown(line, LONGEST) + "\n" for line in [f"dma-setup: {text}", *details]))

@@ -66,6 +66,32 @@ def test_an_error_that_nobody_can_be_told(agent, words, where):
     assert shell(agent, words, where).returncode == status
 
 
+RED = "\x1b[31m"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["dma-queue", "show", RED],
+        ["dma-queue", "remove", RED],
+        ["dma-queue", "list", RED],
+        ["dma-queue", "--" + RED],
+        ["dmad", RED],
+        ["dma-setup", RED],
+        ["dma-setup", "auto", RED],
+        ["dma-setup", "test", RED, "--user"],
+        ["dma-setup", "list", RED],
+        ["dma-setup", "gmail", "--check", "--answers", RED],
+        ["dma-setup", "gmail", "--check", "--set", RED + "=x"],
+    ],
+)
+def test_a_word_with_an_escape_sequence_is_shown_without(agent, words):
+    ran = subprocess.run([str(BIN / words[0]), *words[1:]], env=agent.environment, capture_output=True, text=True, timeout=60)
+    assert ran.returncode
+    assert ran.stderr
+    assert "\x1b" not in ran.stdout + ran.stderr
+
+
 class TestSetupThatNobodyReads:
     @pytest.fixture
     def words(self, tmp_path, agent):
