@@ -269,8 +269,11 @@ class Lock:
             holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
             os.close(self._fd)
             raise SetupError(f"another dma-setup is at work here{f' (process {holder})' if holder else ''}") from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError:
+            pass  # a full disk; the number is only told to whoever comes meanwhile
 
     def release(self) -> None:
         os.close(self._fd)

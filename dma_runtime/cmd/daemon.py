@@ -25,7 +25,7 @@ from dma_runtime.cmd.usage import Parser
 from dma_runtime.config import Config, find
 from dma_runtime.delivery.runs import Goal
 from dma_runtime.delivery.tenure import hold, request
-from dma_runtime.errors import EX_OSERR, EX_TEMPFAIL, DmaError
+from dma_runtime.errors import EX_CANTCREAT, EX_OSERR, EX_TEMPFAIL, DmaError
 from dma_runtime.system import rlimits
 from dma_runtime.system.firstprocess import stand_by
 from dma_runtime.system.maillog import ERR, MailLog
@@ -82,8 +82,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"dmad: {error.text}", file=sys.stderr)
         return error.status
     except OSError as error:
-        print(f"dmad: {error.strerror}: {error.filename or 'spool'}", file=sys.stderr)
-        return EX_TEMPFAIL
+        print(f"dmad: {error.filename or 'the spool'}: {error.strerror}", file=sys.stderr)
+        return EX_CANTCREAT if isinstance(error, (PermissionError, NotADirectoryError)) else EX_TEMPFAIL
 
 
 def own(config: Config, log: MailLog, goal: Goal, *, debug: bool = False, attendants: Sequence[Attendant] = ()) -> int:

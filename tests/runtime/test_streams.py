@@ -143,7 +143,8 @@ def test_setup_on_a_full_disk(tmp_path):
     ran = subprocess.run([sys.executable, "-c", limited, *words], env=environment, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 1
     assert "Traceback" not in ran.stderr
-    assert "File too large" in ran.stderr.splitlines()[-1]
+    said = f"dma-setup: {home}/.local/state/dma-setup: File too large; nothing was changed"
+    assert ran.stderr.splitlines()[-1] == said
     assert not pathlib.Path(home, ".config").exists()
     assert os.listdir(home) in ([], [".local"])
 
