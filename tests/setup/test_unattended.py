@@ -67,6 +67,15 @@ def test_from_nothing_to_a_sent_message_and_back(home, server):
     assert home.run("undo", "--user").stdout == "Nothing to undo: everything dma-setup changed here has been taken back.\n"
 
 
+def test_an_answer_that_was_left_empty_on_purpose_is_saved_as_that(home, server):
+    """`root_mail: ""`: with the saved answers root's mail went to the sender, which is the default."""
+    answers = home.answers(relay(server, root_mail='""'))
+    assert home.run("smarthost", "--user", "--answers", answers, "--yes", "--no-test").returncode == 0
+    saved = str(home.path / ".config/dma/answers.smarthost.yml")
+    again = home.run("smarthost", "--user", "--answers", saved, "--check")
+    assert (again.returncode, again.stdout[:24]) == (0, "Plan: nothing to change ")
+
+
 def test_newaliases_checks_the_aliases_that_setup_wrote(home, server):
     assert home.run("smarthost", "--user", "--answers", home.answers(relay(server)), "--yes", "--no-test").returncode == 0
     program = [str(home.path / ".local/bin/newaliases")]
