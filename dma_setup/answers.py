@@ -23,6 +23,7 @@ from dma_setup.recipe import Recipe
 from dma_setup.secret import PLAIN, SecretAnswer, Sources
 
 TOML = re.compile(r"(?:\s*#.*\n)*\s*(?:\[[^]\n]+\]\s*\n|[\w.\"'-]+[ \t]*=)")  # how standard input in TOML begins
+_AT_LINE = re.compile(r" \(at line ([0-9]+), column [0-9]+\)")
 
 
 @dataclass
@@ -113,7 +114,8 @@ def _toml(text: str, path: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
-        raise FileProblem(path, 0, str(error)) from None
+        place = _AT_LINE.search(str(error))
+        raise FileProblem(path, int(place[1]) if place else 0, _AT_LINE.sub("", str(error))) from None
 
 
 def _json(text: str, path: str) -> dict[str, Any]:

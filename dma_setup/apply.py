@@ -56,7 +56,10 @@ def journaled(plan: Plan, place: Place, what: str, system: System, prove: Callab
             raise SetupError("another dma-setup changed something meanwhile; nothing was changed by this one, run it again")
         now = time.time()
         journals.forget_old(place, system, now)
-        journal = Journal.start(place, what, now, _vault(plan, system))
+        try:
+            journal = Journal.start(place, what, now, _vault(plan, system))
+        except OSError as error:
+            raise SetupError(f"{_words(error, place.state)}; nothing was changed") from error
         applied = run(plan, journal, system, prove)
         applied.journal, applied.old_secrets = journal.folder, journal.secret_files
         return applied
@@ -110,9 +113,14 @@ def run(plan: Plan, journal: Journal, system: System, prove: Callable[[], None] 
             if isinstance(error, SetupError):
                 raise RolledBack(f"{error.text}; {_undone(begun, details)}", 1, [*error.details, *details]) from error
             if isinstance(error, OSError):
-                raise RolledBack(f"{error}; {_undone(begun, details)}", 1, details) from error
+                raise RolledBack(f"{_words(error, journal.folder)}; {_undone(begun, details)}", 1, details) from error
             raise
     return applied
+
+
+def _words(error: OSError, where: str) -> str:
+    """`where`: what was worked on, for an error that names no file: one of writing."""
+    return f"{error.filename or where}: {error.strerror or error}"
 
 
 def _undone(begun: list[tuple[int, Change]], details: list[str]) -> str:

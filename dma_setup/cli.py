@@ -12,12 +12,15 @@ from collections.abc import Callable
 
 from dma_runtime import __version__
 from dma_runtime.errors import DmaError
+from dma_runtime.shown import shown
 from dma_runtime.system import streams
 from dma_setup import resources
 from dma_setup.commands import auto, doctor, importing, listing, provision, secret, show, takeback, trial
-from dma_setup.errors import DONE, FAILED, INTERRUPTED, SetupError
+from dma_setup.errors import FAILED, INTERRUPTED, SetupError
+from dma_setup.report import LONGEST
 
 VERBS = ("list", "show", "undo", "test", "doctor", "import", "auto", "secret")
+NO_THREAD = "can't start new thread"  # what Python says, in an exception that says nothing else
 
 
 def parser(recipe: str | None = None) -> argparse.ArgumentParser:
@@ -40,11 +43,17 @@ def parser(recipe: str | None = None) -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     streams.prepare()
+    streams.carry_on("stdout", "stderr")
     try:
         recipe = words[0] if words and not words[0].startswith("-") and words[0] not in VERBS else None
         if recipe is not None:
             resources.recipe(recipe)  # says what there is
-        options = parser(recipe).parse_args(words)
+        made = parser(recipe)
+        options, more = made.parse_known_args(words)
+        if more and options.verb == "secret":
+            raise secret.no_words(options)
+        if more:
+            made.error(shown(f"unrecognized arguments: {' '.join(more)}", LONGEST))
         run: Callable[[argparse.Namespace], int] = getattr(options, "run", provision.choose)
         status = run(options)
         streams.settle()
@@ -58,14 +67,16 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say("stopped; nothing was changed", [])
         return INTERRUPTED
-    except BrokenPipeError:
-        streams.silence()
-        return DONE
     except OSError as error:  # a full disk, a full /dev/full: nothing that a traceback would explain
         where = f"{error.filename}: " if error.filename else ""
         _say(f"{where}{error.strerror or error}", [])
         return FAILED
+    except RuntimeError as error:
+        if str(error) != NO_THREAD:
+            raise
+        _say("no further thread or process is allowed here (ulimit -u, ulimit -v, or the limits of a container)", [])
+        return FAILED
 
 
 def _say(text: str, details: list[str]) -> None:
-    sys.stderr.write(f"dma-setup: {text}\n" + "".join(line + "\n" for line in details))
+    sys.stderr.write("".join(shown(line, LONGEST) + "\n" for line in [f"dma-setup: {text}", *details]))

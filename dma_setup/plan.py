@@ -12,7 +12,7 @@ from typing import Any
 from dma_runtime import config
 from dma_setup import journal as journals
 from dma_setup import render, threeway
-from dma_setup.answers import Answers, Known
+from dma_setup.answers import Answers, Known, default
 from dma_setup.changes import Change
 from dma_setup.changes.path import HIDE_ALL, PathChange
 from dma_setup.errors import SetupError
@@ -77,6 +77,12 @@ class Plan:
         return tuple(change for change in self.changes if change.replaces)
 
 
+def left_empty(recipe: Recipe, answers: dict[str, str], values: dict[str, Any]) -> list[str]:
+    """Questions whose empty answer was chosen: left out, it would be another, the default."""
+    empty = [question for question in recipe.questions if question.id in answers and not answers[question.id]]
+    return [question.id for question in empty if not question.is_secret and default(question, values)[0]]
+
+
 def context(
     recipe: Recipe,
     place: Place,
@@ -112,6 +118,7 @@ def make(
 ) -> Plan:
     """The plan. `more` plans what no recipe knows, behind its steps. Raises SetupError when none can be made."""
     values = context(recipe, place, facts, answers.values, relay, {})
+    values["left_empty"] = left_empty(recipe, answers.values, values)
     view = View(place, system, facts, values, answers.secret, answers.values)
     for step in recipe.steps:
         try:

@@ -13,12 +13,14 @@ import textwrap
 from collections.abc import Mapping
 from typing import IO, Any
 
+from dma_runtime.shown import shown
 from dma_setup.changes import Change
 from dma_setup.errors import SetupError
 from dma_setup.facts.look import FAIL, OK, WARN, Finding
 from dma_setup.plan import Plan
 
 WIDTH = 79
+LONGEST = 2000  # bytes of a line about what went wrong; it may repeat what somebody gave us
 FORMAT = 1  # of the JSON document; names may be added to it, another number means that some changed their meaning
 _SIGNS = {OK: "✓", WARN: "!", FAIL: "✗"}
 _WORDS = {OK: "ok  ", WARN: "warn", FAIL: "FAIL"}
@@ -99,10 +101,10 @@ class Report:
     def error(self, error: SetupError) -> None:
         """An error ends the run: always on standard error."""
         self._prose.flush()
-        lines = [f"dma-setup: {error.text}"]
+        lines = [shown(f"dma-setup: {error.text}", LONGEST)]
         if self._errors.isatty():  # elsewhere it stays one line, to be searched for
             lines = textwrap.wrap(lines[0], WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-        self._errors.write("".join(line + "\n" for line in [*lines, *error.details]))
+        self._errors.write("".join(line + "\n" for line in [*lines, *(shown(line, LONGEST) for line in error.details)]))
         self._errors.flush()
         self.document["error"] = {"text": error.text, "details": error.details, "status": error.status}
 

@@ -87,6 +87,7 @@ class Sources:
     def _env(self, name: str) -> tuple[str, str]:
         if name not in self._environ:
             raise Refused(f"refers to the environment variable {name}, which is not set (sudo does not pass it on by default)")
+        self._system.hide(name)
         return name, self._environ[name]
 
     def _file(self, path: str) -> tuple[str, str]:

@@ -55,6 +55,12 @@ class Ran:
 
 
 class System:
+    hidden: frozenset[str] = frozenset()  # variables of our environment that no program we run is given
+
+    def hide(self, name: str) -> None:
+        """The variable `name` holds a secret."""
+        self.hidden |= {name}
+
     def look(self, path: str) -> Entry | None:
         """What is at `path`, not following a link; None when nothing is."""
         try:
@@ -166,7 +172,7 @@ class System:
                 errors="replace",
                 timeout=seconds,
                 check=False,
-                env=environment,
+                env=self._environment() if environment is None else environment,
             )
         except subprocess.TimeoutExpired:
             return Ran(124, "", f"{words[0]} gave no answer in {seconds:g} s")
@@ -198,6 +204,9 @@ class System:
         return Ran(done.returncode, done.stdout, done.stderr)
 
     # ------------------------------------------------------------ the small parts
+
+    def _environment(self) -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if name not in self.hidden}
 
     def sweep(self, folder: str) -> None:
         """Remove what a run that was killed left half written in `folder`; it may hold a password. The caller has the lock."""
@@ -260,8 +269,11 @@ class Lock:
             holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
             os.close(self._fd)
             raise SetupError(f"another dma-setup is at work here{f' (process {holder})' if holder else ''}") from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+        except OSError:
+            pass  # a full disk; the number is only told to whoever comes meanwhile
 
     def release(self) -> None:
         os.close(self._fd)

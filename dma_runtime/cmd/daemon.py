@@ -25,7 +25,8 @@ from dma_runtime.cmd.usage import Parser
 from dma_runtime.config import Config, find
 from dma_runtime.delivery.runs import Goal
 from dma_runtime.delivery.tenure import hold, request
-from dma_runtime.errors import EX_TEMPFAIL, DmaError
+from dma_runtime.errors import EX_CANTCREAT, EX_OSERR, EX_TEMPFAIL, DmaError
+from dma_runtime.system import rlimits
 from dma_runtime.system.firstprocess import stand_by
 from dma_runtime.system.maillog import ERR, MailLog
 from dma_runtime.system.ownership import ask
@@ -42,6 +43,7 @@ AGAIN = 300.0  # seconds until an owner without a supervisor tries again what en
 PAUSE = 0.2  # seconds between two looks at a lock that is held
 CHANGE = 60.0  # seconds for an owner to carry out a change
 COMES = 30.0  # seconds for a daemon to be there when its socket is
+LEAST = 32  # descriptors; an owner that has fewer fails at every turn, and keeps others from owning the queue meanwhile
 WAIT = 7 * 86400  # seconds; somebody who asked to wait waits for the attempt, however long its timeouts are
 
 
@@ -65,6 +67,11 @@ def main(argv: list[str] | None = None) -> int:
         check_trust(config, os.getuid())
         log = MailLog(stderr=options.verbose or options.debug)
         goal = Goal(resident=not options.leave_when_empty, run=options.run)
+        left_behind = not goal.resident and not config.by_socket
+        allowed = rlimits.widen(all=left_behind)
+        if left_behind and allowed < LEAST:
+            log.write(ERR, f"{allowed} file descriptors (ulimit -n) are too few to deliver with; mail waits for the next queue run")
+            return EX_OSERR
         attendants: list[Attendant] = []
         if config.by_socket:
             from dma_runtime.cmd import service
@@ -75,8 +82,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"dmad: {error.text}", file=sys.stderr)
         return error.status
     except OSError as error:
-        print(f"dmad: {error.strerror}: {error.filename or 'spool'}", file=sys.stderr)
-        return EX_TEMPFAIL
+        print(f"dmad: {error.filename or 'the spool'}: {error.strerror}", file=sys.stderr)
+        return EX_CANTCREAT if isinstance(error, (PermissionError, NotADirectoryError)) else EX_TEMPFAIL
 
 
 def own(config: Config, log: MailLog, goal: Goal, *, debug: bool = False, attendants: Sequence[Attendant] = ()) -> int:

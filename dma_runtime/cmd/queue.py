@@ -34,11 +34,12 @@ OLD = 86400  # seconds; a message older than this is trouble
 
 def main(argv: list[str] | None = None) -> int:
     streams.prepare()
+    streams.carry_on("stderr")
     options = parser().parse_args(argv)
     try:
         return _run_verb(options)
     except DmaError as error:
-        print(f"dma-queue: {error.text}", file=sys.stderr)
+        print(f"dma-queue: {shown(error.text)}", file=sys.stderr)
         return error.status
 
 
@@ -277,7 +278,7 @@ def _change(_spool: Spool, config: Config, options: argparse.Namespace) -> int:
         print(json.dumps(answers, indent=1))
     for answer in answers:
         if "error" in answer and not options.json:
-            print(f"dma-queue: {answer['id']}: {answer['error']}", file=sys.stderr)
+            print(shown(f"dma-queue: {answer['id']}: {answer['error']}"), file=sys.stderr)
     return 1 if any("error" in answer for answer in answers) else 0
 
 

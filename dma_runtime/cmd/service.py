@@ -4,7 +4,6 @@
   becomes the account `dma`, before any network and before the spool is opened (hard-parts.md, System mode).
 - The socket comes from systemd (LISTEN_FDS), else it is bound here and may be used by everybody (0666). It is left behind:
   who connects meanwhile is refused, and comes again.
-- No core dump: secrets pass through this process.
 - An upgrade in place puts another version's files under a daemon that runs. So all of ours that it may ever need is imported
   when it starts, also what a submission in user mode imports only with its first local recipient.
 
@@ -15,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import os
-import resource
 import signal
 import socket
 import stat
@@ -36,7 +34,6 @@ if TYPE_CHECKING:
     from dma_runtime.system.maillog import MailLog
 
 BACKLOG = 1024
-DESCRIPTORS = 4096
 
 
 def enter(config: Config, log: MailLog, *, resident: bool) -> list[Attendant]:
@@ -50,25 +47,12 @@ def enter(config: Config, log: MailLog, *, resident: bool) -> list[Attendant]:
         account = privilege.account()
         provide_spool(config.SPOOLDIR, account)
         privilege.become(account)
-    _limits()
     if not bound:
         return []
     supervision = Supervision(Supervisor())
     me = os.geteuid()
     accept, verify = functools.partial(peer.accept, log=log), functools.partial(peer.verify, log=log)
     return [Reception(bound, accept, verify, me=me), supervision]
-
-
-def _limits() -> None:
-    """No core dump, and room for all clients. What a sandbox does not let us change, its own limits decide."""
-    try:
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
-        if soft != resource.RLIM_INFINITY and soft < wanted:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    except (OSError, ValueError):
-        pass
 
 
 def listen(path: str, mode: int = 0o666) -> socket.socket:

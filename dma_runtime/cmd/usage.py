@@ -7,6 +7,7 @@ import sys
 from typing import NoReturn
 
 from dma_runtime.errors import EX_USAGE
+from dma_runtime.shown import shown
 
 
 class Parser(argparse.ArgumentParser):
@@ -14,4 +15,4 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(EX_USAGE, f"{self.prog}: {message}\n")
+        self.exit(EX_USAGE, f"{self.prog}: {shown(message)}\n")

@@ -137,8 +137,10 @@ class Owner:
                 self._look_around()
                 if goal.once and self._finished(goal, waiter):
                     break  # what came in meanwhile is not ours to begin
-                if not self.foreign:
+                if not self._idle:
                     self.rounds.dispatch()
+                else:
+                    self._runs.end()
                 if self._finished(goal, waiter):
                     break
                 await self._sleep()
@@ -181,12 +183,17 @@ class Owner:
         idle = not self.rounds.busy and not self.recorder.pending and not self._runs
         return idle and self.queue.next_due() is None
 
+    @property
+    def _idle(self) -> bool:
+        """Nothing is begun, whatever is due: the spool is another machine's, or results cannot be recorded."""
+        return self.foreign or self.rounds.stuck
+
     async def _sleep(self) -> None:
         """Until the bell rings, an item is due, or a slice is over. Always lets the sessions have their turn."""
         if self.queue.loading:
             await asyncio.sleep(0)
             return
-        due = self.queue.next_due()
+        due = None if self._idle else self.queue.next_due()
         wait = SLICE if due is None else min(SLICE, max(0.0, due - clock.now().wall))
         try:
             await asyncio.wait_for(self._bell.wait(), wait)
@@ -319,10 +326,7 @@ class Owner:
         if not goal.due_only:
             self.rounds.try_all()
         self._ring()
-        waiter = self._runs.begin(goal, clock.now().wall)
-        if self.foreign and not waiter.done.done():
-            waiter.done.set_result(None)  # nothing is attempted until it is adopted
-        return waiter
+        return self._runs.begin(goal, clock.now().wall)
 
     def take_in(self, id: str) -> None:
         """A message was spooled."""

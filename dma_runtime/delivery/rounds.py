@@ -358,6 +358,7 @@ class Rounds:
         """The disk does not take a result at present; whoever waits for the attempt has had it."""
         self.log.write(ERR, f"{step.error}; tried again in {PAUSE:.0f}s", step.item.id)
         self._had(step.item.id)
+        self.wake()
 
     def _over(self, item: Item, round: Round) -> None:
         """The round is over and the item stays: when is it due again?"""

@@ -1,7 +1,8 @@
 """Runs of the queue: what an owner is there for, and who waits until which messages had one attempt.
 
 A run wants messages as they are read from the spool; whoever waits for it is answered when all of them, those read later
-too, had their attempt. A message that is held, or has nobody left to try, has had it.
+too, had their attempt. A message that is held, or has nobody left to try, has had it. While the owner begins nothing (the
+spool is another machine's, results cannot be recorded) nobody is kept waiting.
 """
 
 from __future__ import annotations
@@ -56,6 +57,10 @@ class Waiter:
         if self._complete and not self.ids and not self.done.done():
             self.done.set_result(None)
 
+    def end(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
 
 class Runs:
     """The runs of one queue."""
@@ -105,6 +110,12 @@ class Runs:
             for waiter in self._waiters:
                 waiter.had(id)
             self._sweep()
+
+    def end(self) -> None:
+        """Nothing is begun at present: whoever waits for an attempt is answered without."""
+        for waiter in self._waiters:
+            waiter.end()
+        self._waiters, self._reading = [], []
 
     def _want(self, goal: Goal, item: Item, waiter: Waiter, now: float) -> None:
         if goal.due_only and not (item.due is None or item.due <= now):

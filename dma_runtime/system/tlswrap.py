@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 BLOCK = 65536  # bytes read from the TLS buffer at once
 SESSIONS = 100  # kept for resumption, the oldest go
+MISMATCH = "the certificate does not have the configured FINGERPRINT"
 
 NAME, FINGERPRINT, ANY = "name", "fingerprint", "none"  # policy.tls says which
 
@@ -173,7 +174,7 @@ class TlsLayer:
             self.fail(reason(error))
             return
         if self._pin and hashlib.sha256(self._object.getpeercert(binary_form=True) or b"").hexdigest() != self._pin:
-            self.fail("the certificate does not have the configured FINGERPRINT")
+            self.fail(MISMATCH)
             return
         self._up = True
         done, self._done = self._done, None
@@ -191,6 +192,10 @@ def reason(error: ssl.SSLError) -> str:
 
 def hint(why: str, port: int, implicit: bool) -> str:
     """What a person probably has to change, "" when that is not known."""
+    if why == MISMATCH:
+        return "No login was sent. If the relay has a new certificate, correct FINGERPRINT; if not, this is not the relay."
+    if "alert" in why and "certificate" in why:  # one that it sent: about ours
+        return "The relay does not take our certificate: see CERTFILE in dma.conf."
     if "certificate" in why:
         return "No login was sent. If name and clock are right, pin the certificate with FINGERPRINT or set UNVERIFIEDCERT."
     if implicit and ("wrong version number" in why or "record layer" in why):

@@ -6,7 +6,6 @@ open); `evidence`: what was seen, quoted; `command`: the one that mends it, or s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -16,7 +15,7 @@ from dma_runtime.system.identity import mail_name
 from dma_setup import itself
 from dma_setup.facts.look import FAIL, OK, WARN
 from dma_setup.place import Place
-from dma_setup.present import Present
+from dma_setup.present import Present, last_recipe
 from dma_setup.system import System
 
 __all__ = ["FAIL", "OK", "WARN", "Check", "Diagnosis", "Patient"]
@@ -64,15 +63,10 @@ class Patient:
 
     def again(self, more: str = "") -> str:
         """The command that runs the recipe again, with the saved answers of the last run when they are there."""
-        pattern = ("answers.", ".yml")
-        inside = self.system.listing(self.place.at(self.place.config))
-        names = [name for name in inside if name.startswith(pattern[0]) and name.endswith(pattern[1])]
-        if not names:
+        recipe, path = last_recipe(self.place, self.system)
+        if not recipe:
             return self.setup("RECIPE") + "    # dma-setup list shows the recipes"
-        times = {name: os.lstat(self.place.at(f"{self.place.config}/{name}")).st_mtime for name in names}
-        newest = max(names, key=lambda name: times[name])
-        recipe = newest.removeprefix(pattern[0]).removesuffix(pattern[1])
-        answers = self.place.shown(f"{self.place.config}/{newest}")
+        answers = self.place.shown(path)
         return f"{self.setup(recipe)} --answers {answers}" + (f" {more}" if more else "")
 
     def sender_domain(self) -> tuple[str, str]:

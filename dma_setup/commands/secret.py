@@ -44,6 +44,13 @@ def register(verbs: Any) -> None:
         verb.set_defaults(run=_door(run, f"secret {name}"))
 
 
+def no_words(options: argparse.Namespace) -> UsageProblem:
+    """What is said of further words. They are not shown: most likely one is a password."""
+    text = f"secret {options.what} takes no password on the command line, where others can see it"
+    how = "  It is asked for, or is the first line of standard input."
+    return UsageProblem(text, [how] if options.what in ("set", "rotate") else [])
+
+
 @dataclass(frozen=True)
 class Here:
     """What a verb works on."""

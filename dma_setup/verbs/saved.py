@@ -29,8 +29,8 @@ def _answers(view: View) -> dict[str, Any]:
     for name, value in view.answers.items():
         if name == view.values["secret_id"]:
             found[name] = _secret(view)
-        elif value:
-            found[name] = int(value) if name in view.values["number_ids"] else value
+        elif value or name in view.values["left_empty"]:
+            found[name] = int(value) if value and name in view.values["number_ids"] else value
     return found
 
 

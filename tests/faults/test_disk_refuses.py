@@ -12,6 +12,7 @@ from owner_room import Room
 
 from dma_runtime.config import Config
 from dma_runtime.delivery import bounce, local, mailroom, record
+from dma_runtime.delivery.owner import Owner
 from dma_runtime.delivery.queue import Queue
 from dma_runtime.delivery.record import Recorder, Step
 from dma_runtime.delivery.runs import Goal
@@ -195,6 +196,27 @@ class TestAFileSystemThatBecameReadOnly:
         assert len(server.messages) <= 40 + begun
         assert {m.recipients[0] for m in server.messages} == {f"{number}@y.test" for number in range(40)}
 
+    def test_costs_the_daemon_no_time_and_keeps_nobody_waiting(self, room, server, fs, monkeypatch):
+        """What is due and may not begin made the owner look without a pause; who asked for a run waited for days."""
+        for number in range(40):
+            room.put(f"{number}@y.test")
+        fs.times = {"unlink": 1 << 30, "pwrite": 1 << 30}
+        later = []
+
+        def stuck(owner):
+            if owner.recorder.stuck and not later:
+                times, fs.times = fs.times, {}
+                later.append(room.put("later@y.test"))
+                owner.take_in(later[0])
+                fs.times = times
+            return owner.recorder.stuck
+
+        looks, runs = watch(monkeypatch, seconds=0.5, when=stuck)
+        hold(room.spool, room.config, room.log, Goal(resident=True))
+        assert later[0] in room.spool.ids()
+        assert 0 < len(looks) < 20
+        assert [run.done() for run in runs] == [True]
+
     def test_and_goes_on_when_it_is_mended_without_sending_anything_twice(self, room, server, fs, monkeypatch):
         monkeypatch.setattr(record, "PAUSE", 0.05)
         for number in range(20):
@@ -225,6 +247,34 @@ class TestAFileSystemThatBecameReadOnly:
         room.run()
         assert len(server.messages) == 5
         assert len(room.spool.ids()) == 1
+
+
+def test_a_spool_of_another_machine_costs_the_daemon_no_time(tmp_path, monkeypatch):
+    room = Room(tmp_path, 1)
+    room.put("a@y.test")
+    (tmp_path / "spool" / "owner").write_text("0123456789abcdef0123456789abcdef\n")
+    looks, runs = watch(monkeypatch, seconds=0.5, when=lambda owner: owner.foreign)
+    hold(room.spool, room.config, room.log, Goal(resident=True))
+    assert room.spool.ids()
+    assert 0 < len(looks) < 20
+    assert [run.done() for run in runs] == [True]
+
+
+def watch(monkeypatch, *, seconds, when):
+    """(how often the owner looked around once `when(owner)` was so, the run that was asked for then); stopped after `seconds`."""
+    looks, runs = [], []
+    real = Owner._look_around
+
+    def look(owner):
+        if when(owner):
+            looks.append(time.monotonic())
+            if not runs:
+                runs.append(owner.attempt(None))
+                asyncio.get_running_loop().call_later(seconds, owner._stop)
+        real(owner)
+
+    monkeypatch.setattr(Owner, "_look_around", look)
+    return looks, runs
 
 
 class TestManyMailboxes:

@@ -67,3 +67,18 @@ def test_one_that_is_supervised_ends_and_says_why(own, fault):
 def test_what_will_not_pass_by_itself_ends_it(own, fault):
     status, _, slept = own(fault)
     assert (status, slept) == (fault, [])
+
+
+def test_a_spool_that_it_may_not_write_is_73_as_for_the_other_programs(tmp_path, monkeypatch, capsys):
+    conf = tmp_path / "dma.conf"
+    conf.write_text(f"SPOOLDIR {tmp_path}/spool\n")
+    conf.chmod(0o600)
+
+    def hold(*_arguments, **_more):
+        raise PermissionError(errno.EACCES, "Permission denied", f"{tmp_path}/spool/lock")
+
+    monkeypatch.setattr(daemon, "hold", hold)
+    monkeypatch.setattr(daemon, "stand_by", lambda: None)
+    monkeypatch.setattr(daemon.rlimits, "widen", lambda **_: daemon.LEAST)  # not of the tests' own process
+    assert daemon.main(["-C", str(conf)]) == 73
+    assert capsys.readouterr().err == f"dmad: {tmp_path}/spool/lock: Permission denied\n"

@@ -1,7 +1,9 @@
 """The path from `dma` to the relay's 250, and what the owner does when something is in the way. Real programs, real server."""
 
 import json
+import pathlib
 import re
+import resource
 import subprocess
 import time
 
@@ -356,3 +358,28 @@ class TestOperators:
         assert re.search(rb"dma\.conf:\d+: PORT needs a port number", ran.stderr)
         assert len(agent.queue()) == 1
         assert agent.run("-bp").stdout.startswith(b"ID\t: ")
+
+
+class TestTheLimitsOfASubmittersShell:
+    """An owner left behind by `ulimit -n 10; sendmail ...` kept the lock, delivered nothing, and let nobody else do it."""
+
+    def limited(self, agent, which, soft, hard):
+        agent.run("bob@example.org", stdin=b"\n", preexec_fn=lambda: resource.setrlimit(which, (soft, hard)))
+
+    def test_do_not_hold_for_the_owner(self, agent, server):
+        server.refuse("RCPT TO", "451 4.7.1 later")
+        hard = min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 4096)
+        self.limited(agent, resource.RLIMIT_NOFILE, 20, hard)
+        agent.until(lambda: server.commands, what="an attempt")
+        (pid,) = agent.owners()
+        limits = pathlib.Path(f"/proc/{pid}/limits").read_text()
+        assert re.search(rf"Max open files +{hard} ", limits)
+        assert re.search(r"Max core file size +0 +0 ", limits)
+
+    def test_that_it_cannot_deliver_with_leave_the_queue_to_another(self, agent, server):
+        self.limited(agent, resource.RLIMIT_NOFILE, 10, 10)
+        agent.until_no_owner()
+        assert (len(agent.files()), server.messages) == (1, [])
+        agent.send("carol@example.org")
+        server.wait(2)
+        agent.until_empty()

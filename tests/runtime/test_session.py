@@ -197,6 +197,8 @@ def test_a_pinned_fingerprint(certificates, right):
         outcome = refused(scenario())
         assert "FINGERPRINT" in outcome.text
         assert outcome.tell
+        assert "correct FINGERPRINT" in outcome.hint
+        assert "UNVERIFIEDCERT" not in outcome.hint  # it may be an attack
 
 
 def test_a_session_is_resumed(certificates):

@@ -58,6 +58,62 @@ class TestOutput:
         assert shell(agent, self.words(agent, program), "<&- >&- 2>&-").returncode == 0
 
 
+@pytest.mark.parametrize("words", [[QUEUE[0], "show", "none"], [SETUP[0], "undo", "--root", "relative"]])
+@pytest.mark.parametrize("where", ["2>/dev/full", "2>&-"])
+def test_an_error_that_nobody_can_be_told(agent, words, where):
+    status = shell(agent, words, "").returncode
+    assert status in (1, 2)
+    assert shell(agent, words, where).returncode == status
+
+
+RED = "\x1b[31m"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["dma-queue", "show", RED],
+        ["dma-queue", "remove", RED],
+        ["dma-queue", "list", RED],
+        ["dma-queue", "--" + RED],
+        ["dmad", RED],
+        ["dma-setup", RED],
+        ["dma-setup", "auto", RED],
+        ["dma-setup", "test", RED, "--user"],
+        ["dma-setup", "list", RED],
+        ["dma-setup", "gmail", "--check", "--answers", RED],
+        ["dma-setup", "gmail", "--check", "--set", RED + "=x"],
+    ],
+)
+def test_a_word_with_an_escape_sequence_is_shown_without(agent, words):
+    ran = subprocess.run([str(BIN / words[0]), *words[1:]], env=agent.environment, capture_output=True, text=True, timeout=60)
+    assert ran.returncode
+    assert ran.stderr
+    assert "\x1b" not in ran.stdout + ran.stderr
+
+
+class TestSetupThatNobodyReads:
+    @pytest.fixture
+    def words(self, tmp_path, agent):
+        home = tmp_path / "home"
+        home.mkdir()
+        answers = tmp_path / "answers.yml"
+        answers.write_text('host: 127.0.0.1\nport: 9\nlogin: ""\nsender: a@example.org\nroot_mail: ""\n')
+        agent.environment = {"HOME": str(home), "PATH": f"{home}/.local/bin", "LANG": "C.UTF-8"}
+        words = ["smarthost", "--user", "--answers", str(answers), "--yes", "--no-verify", "--no-test"]
+        return [str(BIN / "dma-setup"), *words]
+
+    @pytest.mark.parametrize("more", [[], ["--json"]])
+    @pytest.mark.parametrize(("where", "status"), [("| :", 0), (">/dev/full", 1)])
+    def test_does_all_the_same(self, agent, words, where, status, more):
+        """`dma-setup gmail ... --yes | head -1` changed nothing, and said with 0 that it had."""
+        ran = shell(agent, ["/bin/bash", "-o", "pipefail", "-c", f'"$@" {where}', "sh", *words, *more], "")
+        assert ran.returncode == status
+        assert "Exception ignored" not in ran.stderr
+        assert ("dma-setup: standard output: No space left on device" in ran.stderr) is bool(status)
+        assert (pathlib.Path(agent.environment["HOME"]) / ".config/dma/dma.conf").exists()
+
+
 def test_a_charset_without_the_letters(agent):
     ran = shell(agent, QUEUE, "", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", LC_ALL="C")
     assert (ran.returncode, ran.stderr) == (0, "")
@@ -87,6 +143,23 @@ def test_setup_on_a_full_disk(tmp_path):
     ran = subprocess.run([sys.executable, "-c", limited, *words], env=environment, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 1
     assert "Traceback" not in ran.stderr
-    assert "File too large" in ran.stderr.splitlines()[-1]
+    said = f"dma-setup: {home}/.local/state/dma-setup: File too large; nothing was changed"
+    assert ran.stderr.splitlines()[-1] == said
     assert not pathlib.Path(home, ".config").exists()
     assert os.listdir(home) in ([], [".local"])
+
+
+@pytest.mark.parametrize("words", [["doctor", "--offline"], ["smarthost", "--check", "--no-verify"]])
+def test_setup_without_threads(tmp_path, words):
+    """As where the limit on processes is used up; a user's own limit does not hold for root, who runs these tests in CI."""
+    conf = tmp_path / "dma" / "dma.conf"
+    conf.parent.mkdir()
+    conf.write_text(f"SPOOLDIR {tmp_path}/spool\n")
+    code = "import sys, _thread, threading\n"
+    code += "def none(*_): raise RuntimeError(\"can't start new thread\")\n"
+    code += "threading._start_new_thread = none\nfrom dma_setup.cli import main\nsys.exit(main())"
+    words = [sys.executable, "-c", code, *words, "--user"]
+    ran = subprocess.run(words, env={"HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)}, capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.startswith("dma-setup: no further thread or process is allowed here")
+    assert ran.stderr.count("\n") == 1

@@ -111,6 +111,18 @@ def test_what_mends_it_is_the_recipe_with_its_answers(tmp_path):
     assert one.again() == "dma-setup smarthost --user --answers ~/.config/dma/answers.smarthost.yml"
 
 
+def test_a_relay_on_this_machine_is_the_bridge_only_when_that_was_chosen(tmp_path):
+    """`dma-setup test` said that Proton Bridge took what any smarthost 127.0.0.1 had taken."""
+    one = patient(tmp_path, "SMARTHOST 127.0.0.1\nPORT 2525\n")
+    names = []
+    for name, when in (("smarthost", 100), ("proton-bridge", 200), ("smarthost", 300)):
+        path = pathlib.Path(one.place.config, f"answers.{name}.yml")
+        path.write_text("")
+        os.utime(path, (when, when))
+        names.append(present.read(one.place, one.system).who)
+    assert names == ["", "Proton Bridge", ""]
+
+
 def test_the_machine_is_set_up_but_not_this_person(tmp_path, monkeypatch):
     """Who types `dma-setup doctor` without sudo on such a machine is told so."""
     elsewhere = tmp_path / "dma.conf"

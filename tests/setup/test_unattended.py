@@ -67,6 +67,15 @@ def test_from_nothing_to_a_sent_message_and_back(home, server):
     assert home.run("undo", "--user").stdout == "Nothing to undo: everything dma-setup changed here has been taken back.\n"
 
 
+def test_an_answer_that_was_left_empty_on_purpose_is_saved_as_that(home, server):
+    """`root_mail: ""`: with the saved answers root's mail went to the sender, which is the default."""
+    answers = home.answers(relay(server, root_mail='""'))
+    assert home.run("smarthost", "--user", "--answers", answers, "--yes", "--no-test").returncode == 0
+    saved = str(home.path / ".config/dma/answers.smarthost.yml")
+    again = home.run("smarthost", "--user", "--answers", saved, "--check")
+    assert (again.returncode, again.stdout[:24]) == (0, "Plan: nothing to change ")
+
+
 def test_newaliases_checks_the_aliases_that_setup_wrote(home, server):
     assert home.run("smarthost", "--user", "--answers", home.answers(relay(server)), "--yes", "--no-test").returncode == 0
     program = [str(home.path / ".local/bin/newaliases")]
@@ -283,7 +292,7 @@ def test_three_formats_say_the_same(home, name, text):
         ("a.yml", "host: x\nport: 0465\n", "a.yml:2: `0465' is a different number to YAML"),
         ("a.yml", "host: [\n", "a.yml:2: "),
         ("a.yml", "- host\n", "a.yml:1: must hold answers"),
-        ("a.toml", "host = \n", "a.toml: "),
+        ("a.toml", "host = \n", "a.toml:1: Invalid value\n"),
         pytest.param("a.toml", "port = " + "9" * 5000, "a.toml: Exceeds the limit", id="digits in TOML"),
         pytest.param("a.json", '{"port": ' + "9" * 5000 + "}", "a.json: ", id="digits in JSON"),
         ("a.json", '{"host": \n}', "a.json:2: "),
@@ -381,3 +390,25 @@ def test_a_relay_by_name_and_certificate(home, tmp_path):
         done = home.run("smarthost", "--user", "--answers", answers, "--yes", SSL_CERT_FILE=str(tmp_path / "ca.pem"))
         assert done.returncode == 0, done.stdout + done.stderr
         assert len(server.messages) == 1
+
+
+@pytest.mark.parametrize("words", [["set", PASSWORD], ["set", "--json", PASSWORD], ["check", PASSWORD], ["rotate", PASSWORD]])
+def test_a_password_typed_behind_the_verb_is_not_repeated(home, words):
+    done = home.run("secret", *words)
+    assert done.returncode == 2
+    assert PASSWORD not in done.stdout + done.stderr
+    assert f"secret {words[0]} takes no password on the command line" in done.stderr
+
+
+def test_programs_that_setup_runs_are_not_given_the_variable_with_the_secret(home, server):
+    """`{env: NAME}`: the interpreter that compiles the library, crontab and sendmail had it in their environment."""
+    program = home.path / ".local" / "bin" / "crontab"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\nset >> {home.path}/seen\n[ $1 = -l ] && exit 1\nwhile read line; do :; done\n")
+    program.chmod(0o755)
+    answers = home.answers(relay(server, password="{env: DMA_PW}"))
+    done = home.run("smarthost", "--user", "--answers", answers, "--yes", "--no-test", DMA_PW=PASSWORD, OTHER="kept")
+    assert done.returncode == 0, done.stderr
+    seen = (home.path / "seen").read_text()
+    assert "OTHER='kept'" in seen
+    assert "DMA_PW" not in seen
