@@ -97,7 +97,7 @@ class Owner:
             trace=trace,
         )
         self._watch = Watch(clock.now())
-        self._looked_at_age = self._looked_for_old = float("-inf")
+        self._looked = self._looked_for_old = float("-inf")
         self._old_left = False  # C dma had something that could not be taken over
         self._bell = asyncio.Event()
         self._runs = Runs(self.queue)
@@ -129,6 +129,8 @@ class Owner:
             self.foreign = not self.ownership.machine_matches()
             if self.foreign:
                 self.rounds.raise_notice(telling.of_foreign_spool(clock.now().wall))
+            else:
+                self.rounds.withdraw_notice(telling.FOREIGN)
             waiter = self._run(goal) if goal.run and not self.foreign else None
             for attendant in self._attendants:
                 attendant.begin(self)
@@ -211,10 +213,10 @@ class Owner:
             self.rounds.shift(jump)
         if slept:
             self.rounds.slept()
-        if moment.awake - self._looked_at_age > SLICE:
-            self._looked_at_age = moment.awake
+        if moment.awake - self._looked > SLICE and not self.queue.loading:
+            self._looked = moment.awake
+            self._look_at_notices()
             self._look_for_unannounced()
-            self.rounds.look_at_age()
             self._tell_root()
         if self._old_left and moment.awake - self._looked_for_old > ASK_C_DMA:
             self._take_over()
@@ -222,6 +224,12 @@ class Owner:
         if self.settings.refresh():
             self.secrets.clear()
             self._wake_deferred()
+            self._look_at_notices()
+
+    def _look_at_notices(self) -> None:
+        """What somebody has to see to, as far as the whole queue is known."""
+        if not self.queue.loading and not self.foreign and not self.lost:
+            self.rounds.look_at_notices()
 
     def _tell_root(self) -> None:
         """The machine's own queue: what has stood for a day is told by mail, too."""
@@ -279,20 +287,24 @@ class Owner:
             await self._letter
         await self.rounds.close(GRACE)
         await self.recorder.close()
+        self._look_at_notices()
         self.rounds.relay_book.close()
 
-    def _take_over(self) -> None:
+    def _take_over(self) -> takeover.Found:
         """Move what C dma left in SPOOLDIR into the queue; what it still works on is asked for again."""
         self._looked_for_old = clock.now().awake
         self._old_left = False
         if not takeover.waits(self.spool.path, self.spool.fs):
-            return
+            return takeover.Found()
         try:
             found = takeover.take_over(self.spool)
         except (CannotSpool, OSError) as error:
             self._old_left = True
-            self.log.warning(f"the queue that C dma left can not be taken over now: {error}")
-            return
+            problem = f"the queue that C dma left can not be taken over now: {error}"
+            self.log.warning(problem)
+            found = takeover.Found()
+            found.problems.append(problem)
+            return found
         self._old_left = found.busy > 0
         if found.taken:
             self.log.info(f"took over {len(found.taken)} messages that C dma left, with their age")
@@ -300,6 +312,7 @@ class Owner:
             self.log.info(f"{found.busy} messages are still held by processes of C dma; they are asked for again")
         for problem in found.problems:
             self.log.warning(f"left by C dma and not taken over: {problem}")
+        return found
 
     def _read(self, seconds: float) -> None:
         """Go on taking in what the spool holds."""
@@ -396,21 +409,26 @@ class Owner:
         return plainlist.text(plainlist.blocks(item.envelope, item.state) for item in shown)
 
     def _adopt(self) -> dict[str, object]:
-        """The spool is this machine's from now on."""
+        """The spool is this machine's from now on, and what C dma left in it is ours."""
         try:
             self.ownership.adopt()
         except OSError as problem:
             return {"error": f"can not be recorded: {problem.strerror or problem}"}
         notice.withdraw(self.spool.path, [telling.FOREIGN])
         self.foreign = False
+        found = self._take_over()
+        self.queue.begin()
         self._ring()
-        return {"ok": True}
+        said = {"taken": len(found.taken), "busy": found.busy, "problems": found.problems}
+        return {"ok": True, **{name: value for name, value in said.items() if value}}
 
     async def _change(self, verb: str, id: str) -> dict[str, object]:
         """One of the operator's verbs on one message."""
         await self.recorder.settled()
         try:
-            return self._changed(verb, id)
+            answer = self._changed(verb, id)
+            self._look_at_notices()
+            return answer
         except (OSError, BrokenMessage) as problem:
             return {"error": f"can not be recorded: {getattr(problem, 'strerror', None) or problem}"}
 

@@ -145,14 +145,7 @@ class Rounds:
         groups: dict[str, tuple[route.Route, list[int]]] = {}
         for index in item.state.open:
             recipient = item.envelope.recipients[index]
-            found = route.route(
-                recipient.address,
-                self.settings.config,
-                item.envelope.sender,
-                self.settings.relays,
-                port=self.exchange_port,
-                tls=item.envelope.tls,
-            )
+            found = self._route(item, recipient.address)
             if recipient.refused:
                 found = route.Route(route.REFUSED, "", 0, recipient.refused)
             groups.setdefault(found.key, (found, []))[1].append(index)
@@ -172,6 +165,11 @@ class Rounds:
                 else:
                     relay.add(Work(item, indices))
                     touched.add(key)
+
+    def _route(self, item: Item, address: str) -> route.Route:
+        config, relay_map = self.settings.config, self.settings.relays
+        sender, tls = item.envelope.sender, item.envelope.tls
+        return route.route(address, config, sender, relay_map, port=self.exchange_port, tls=tls)
 
     def _relay(self, found: route.Route) -> Relay:
         relay = self._relays.get(found.key)
@@ -239,8 +237,13 @@ class Rounds:
         if notice.raise_(self.spool.path, found):
             self.log.operator(telling.log_line(found))
 
-    def look_at_age(self) -> None:
-        """Mail that waits for more than a day, and what is kept as failed, is told."""
+    def withdraw_notice(self, subject: str) -> None:
+        if self._standing:
+            notice.withdraw(self.spool.path, [subject])
+
+    def look_at_notices(self) -> None:
+        """Mail that waits for more than a day, and what is kept as failed, is told; what nobody has to see to any more is
+        withdrawn. To be called when the whole queue is known."""
         now = self.now().wall
         waiting = [item.envelope.accepted_at for item in self.queue.items.values() if item.state.open]
         kept = sum(1 for item in self.queue.items.values() if not item.state.open) + len(self.queue.broken)
@@ -252,6 +255,24 @@ class Rounds:
                 self.raise_notice(found)
             elif self._standing:
                 notice.withdraw(self.spool.path, [subject])
+        if self._standing:
+            standing = notice.current(self.spool.path)
+            named = route.named(self.settings.config, self.settings.relays)
+            # Few notices make it worth while to go through the whole queue.
+            if telling.outlived(standing, named, set()) and (gone := telling.outlived(standing, named, self._waited_for())):
+                notice.withdraw(self.spool.path, gone)
+            self._standing = bool(notice.current(self.spool.path))
+
+    def _waited_for(self) -> set[str]:
+        """The subjects of notices that mail in the queue waits for."""
+        found: set[str] = set()
+        for item in self.queue.items.values():
+            sender = item.envelope.sender
+            for index in item.state.open:
+                address = item.envelope.recipients[index].address
+                where = self._route(item, address)
+                found.update(telling.waiting_for(sender, "" if where.kind == route.LOCAL else where.key, address))
+        return found
 
     def split(self, item: Item) -> None:
         """A part comes back in two: some of its recipients still wait for their turn."""

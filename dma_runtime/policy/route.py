@@ -123,6 +123,14 @@ def route(
     return Route(DIRECT, domain.lower().rstrip("."), port, why, tls=tls if tls == OPTIONAL else require)
 
 
+def named(config: Config, relays: RelayMap | None = None) -> set[str]:
+    """The names, as the log has them, of all relays that the configuration knows."""
+    found = {_hop(entry.relay, config, entry.login).key for entry in relays.entries.values()} if relays is not None else set()
+    if config.SMARTHOST is not None:
+        found |= {_smarthost(config.SMARTHOST, config).key, *(_hop(host, config).key for host in config.FALLBACK)}
+    return found
+
+
 def _relay(why: str, hops: list[Hop], tls: str) -> Route:
     return Route(RELAY, hops[0].host, hops[0].port, why, tuple(hops), tls)
 

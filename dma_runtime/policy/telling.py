@@ -6,7 +6,8 @@ exit with 1. Only a fresh one is logged (LOG_CRIT, one line).
 
 What gives rise to one:
 - an outcome with `tell` (a login refused, a certificate that cannot be verified, an unreadable secret, a full disk): the
-  subject is the relay, the sender at that relay, or the mailbox; withdrawn when mail to that subject flows again;
+  subject is the relay, the sender at that relay, or the mailbox; withdrawn when mail to that subject flows again, or when
+  none waits for it and, for a relay, the configuration names it no more;
 - mail that waits for more than 24 h: withdrawn when none does;
 - messages that can be neither delivered nor returned: withdrawn when there are none;
 - a spool that another machine used: withdrawn by `dma-queue adopt`.
@@ -86,6 +87,26 @@ def flowing(where: str, *, sender: str = "", address: str = "") -> list[str]:
     if not where:
         return [f"mailbox {address}"]
     return [f"relay {where}", f"sender {sender} at {where}", "machine"]
+
+
+def waiting_for(sender: str, where: str, address: str) -> list[str]:
+    """The subjects that a message waits for, which is to go to `address` by the relay `where` ("" for a mailbox)."""
+    return [f"relay {where}", f"sender {sender} at {where}"] if where else [f"mailbox {address}"]
+
+
+def outlived(standing: list[Notice], named: set[str], waiting: set[str]) -> list[str]:
+    """The subjects of notices about what nobody has to see to any more: the operator took the relay out of the configuration,
+    or removed the mail. `named`: relays that the configuration names; `waiting`: subjects of what is in the queue."""
+    found = []
+    for subject in {notice.subject for notice in standing} - waiting:
+        kind, _, name = subject.partition(" ")
+        if kind == "relay":
+            gone = name.partition(" (")[0] not in named
+        else:
+            gone = not waiting if kind == "machine" else kind in ("sender", "mailbox")
+        if gone:
+            found.append(subject)
+    return found
 
 
 def of_age(oldest: float | None, now: float) -> Notice | None:

@@ -214,3 +214,28 @@ def test_looking_for_notices_costs_the_submit_path_nothing(spool):
     found = subprocess.run([sys.executable, "-ISc", f"import sys; sys.path.insert(0, {str(root)!r})\n" + code],
                            capture_output=True, text=True, check=True)  # fmt: skip
     assert set(found.stdout.split()) <= {"__future__"}
+
+
+@pytest.mark.parametrize(
+    ("subject", "named", "waiting", "gone"),
+    [
+        ("relay a:25", {"a:25"}, set(), False),
+        ("relay a:25", {"b:25"}, set(), True),
+        ("relay a:25 (others are used meanwhile)", {"a:25"}, set(), False),
+        ("relay a:25 (REQUIRETLS)", {"a:25"}, set(), False),
+        ("relay a:25 (others are used meanwhile)", {"b:25"}, {"relay b:25"}, True),
+        ("relay example.org", set(), {"relay example.org"}, False),  # direct: nobody names it
+        ("relay example.org", set(), {"relay example.net"}, True),
+        ("sender a@x at a:25", {"a:25"}, {"relay a:25"}, True),
+        ("sender a@x at a:25", {"a:25"}, {"sender a@x at a:25"}, False),
+        ("mailbox bob", set(), set(), True),
+        ("mailbox bob", set(), {"mailbox bob"}, False),
+        ("machine", set(), set(), True),
+        ("machine", set(), {"relay example.org"}, False),
+        (telling.AGE, set(), set(), False),  # these have rules of their own
+        (telling.STUCK, set(), set(), False),
+        (telling.FOREIGN, set(), set(), False),
+    ],
+)
+def test_what_nobody_has_to_see_to_any_more(subject, named, waiting, gone):
+    assert telling.outlived([Notice(subject, "", "x", "y", NOW)], named, waiting) == [subject] * gone

@@ -203,6 +203,84 @@ class TestMonitoring:
         assert path.exists()
 
 
+class TestItIsWellAgain:
+    """What somebody saw to is not told any more: `list --check` is green again, and no program begins with it."""
+
+    def red(self, agent):
+        agent.program("dma-queue", "list", "--check", check=1)
+
+    def green(self, agent):
+        assert agent.program("dma-queue", "list", "--check", check=0).stderr == b""
+        assert agent.run("-bp").stderr == b""
+
+    @pytest.fixture
+    def held_up(self, tmp_path, server):
+        """A relay that lets nobody in; one message waits, and the owner has gone."""
+        server.refuse("connect", "554 5.7.1 go away")
+        agent = Agent(tmp_path, server, conf="RETRY 1h 3h")
+        agent.send("-D", "-f", "me@x.test", "bob@example.org")
+        self.red(agent)
+        yield agent
+        agent.close()
+
+    @pytest.mark.parametrize("owner", ["with an owner", "without one"])
+    def test_the_relay_was_corrected_in_the_configuration(self, held_up, server, owner):
+        if owner == "without one":
+            held_up.close()
+        else:
+            held_up.until(held_up.owners, what="the owner")
+        with MailServer() as other:
+            held_up.base = held_up.base.replace(f":{server.port}", f":{other.port}")
+            held_up.configure("RETRY 1h 3h")
+            held_up.run("-q")
+            other.wait(1)
+            held_up.until_no_owner()
+            self.green(held_up)
+
+    def test_the_only_mail_for_a_refused_sender_was_removed(self, tmp_path, server):
+        server.refuse("MAIL FROM", "550 5.7.1 not yours", when="me@x.test")
+        agent = Agent(tmp_path, server, conf="RETRY 1h 3h")
+        try:
+            agent.send("-D", "-f", "me@x.test", "bob@example.org")
+            self.red(agent)
+            agent.program("dma-queue", "remove", *agent.files(), check=0)
+            self.green(agent)
+        finally:
+            agent.close()
+
+    def test_a_relay_that_is_still_the_one_is_still_told_of(self, held_up):
+        held_up.program("dma-queue", "remove", *held_up.files(), check=0)
+        self.red(held_up)
+
+    def test_the_oldest_mail_left(self, tmp_path, server):
+        server.refuse("RCPT TO", "451 4.7.1 later", times=1)
+        agent = Agent(tmp_path, server, conf="RETRY 1h 3h")
+        try:
+            spool = Spool(str(agent.spool))
+            spool.prepare(own_only=True)
+            envelope = Envelope("0123456789abcdefgh", "me@x.test", [Recipient("bob@example.org")], time.time() - 90000)
+            envelope.header_end = 11
+            draft = spool.draft(envelope)
+            draft.write(b"Subject: x\n\nold\n")
+            draft.commit(envelope)
+            agent.run("-q", "-D")
+            assert "mail waits for more than a day" in (agent.spool / "notices").read_text()
+            agent.run("-q", "-D")
+            assert len(server.messages) == 1
+            self.green(agent)
+        finally:
+            agent.close()
+
+    def test_the_damaged_message_was_removed(self, tmp_path, server):
+        agent = Agent(tmp_path, server)
+        agent.run("-q", "-D")
+        (agent.spool / "queue" / "damaged").write_text("x")
+        agent.run("-q", "-D")
+        assert "can be neither delivered" in (agent.spool / "notices").read_text()
+        agent.program("dma-queue", "remove", "damaged", check=0)
+        self.green(agent)
+
+
 def test_a_message_under_way_is_left_alone(tmp_path, server):
     server.refuse("final DATA", HANG)
     agent = Agent(tmp_path, server, conf="TIMEOUT 60s")

@@ -106,7 +106,7 @@ def refuse(*words):
 
 @pytest.mark.parametrize("system", [True, False])
 def test_the_owner_of_a_machine_s_queue_tells_and_that_of_a_user_s_does_not(spool, system):
-    notice.raise_(spool.path, Notice("relay r:587", "", "no", "do", time.time() - 2 * DAY))
+    notice.raise_(spool.path, Notice("relay 127.0.0.1:1", "", "no", "do", time.time() - 2 * DAY))
     config = Config()
     config.values = {"SPOOLDIR": spool.path, "SMARTHOST": parse("SMARTHOST 127.0.0.1:1", "x").SMARTHOST}
     config.system = system

@@ -5,7 +5,7 @@ import pytest
 from dma_runtime import config
 from dma_runtime.policy import tls
 from dma_runtime.policy.relaymap import parse
-from dma_runtime.policy.route import DIRECT, LOCAL, REFUSED, RELAY, Hop, route
+from dma_runtime.policy.route import DIRECT, LOCAL, REFUSED, RELAY, Hop, named, route
 
 
 def conf(text):
@@ -134,3 +134,11 @@ class TestTlsOfOtherRelays:
     def test_a_login_at_another_relay_needs_tls_too(self):
         found = tls.decide(conf(""), 25, will_authenticate=True, main=False)
         assert (found.level, found.verify) == (tls.REQUIRED, tls.NAME)
+
+
+def test_the_relays_that_the_configuration_names():
+    found = parse("@x.test c.test me\n* d.test:2525\n", "m")
+    assert named(conf("SMARTHOST a.test:587\nFALLBACK b.test\n"), found) == {
+        "a.test:587", "b.test:25", "c.test:25 as me", "d.test:2525",
+    }  # fmt: skip
+    assert named(conf("")) == set()
