@@ -12,7 +12,7 @@ import sys
 from dma_runtime.config import Config
 from dma_runtime.delivery import plainlist
 from dma_runtime.errors import EX_CANTCREAT, EX_IOERR, EX_TEMPFAIL, BrokenMessage, DmaError
-from dma_runtime.system import clock, notice, streams
+from dma_runtime.system import clock, notice, streams, takeover
 from dma_runtime.system.ownership import ask
 from dma_runtime.system.spool import Spool
 
@@ -27,6 +27,8 @@ def mailq(config: Config) -> int:
     """Print the listing. Raises DmaError."""
     notice.say(config.SPOOLDIR, "mailq", clock.now().wall)
     spool = Spool(config.SPOOLDIR)
+    if left := takeover.said(config.SPOOLDIR):
+        print(f"mailq: {left}", file=sys.stderr)
     try:
         answer = ask(spool, {"do": "mailq"}, timeout=ASK)
         said = answer.get("text") if answer is not None else None

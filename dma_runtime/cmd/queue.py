@@ -21,7 +21,7 @@ from dma_runtime.history import fold
 from dma_runtime.policy import telling
 from dma_runtime.policy.relaymap import RelayMap
 from dma_runtime.shown import shown
-from dma_runtime.system import clock, localsocket, notice, privilege, relayfile, relays, streams
+from dma_runtime.system import clock, localsocket, notice, privilege, relayfile, relays, streams, takeover
 from dma_runtime.system.daemonline import converse
 from dma_runtime.system.ledger import Ledger
 from dma_runtime.system.maillog import MailLog
@@ -101,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("run", parents=[options], help="attempt what is queued and wait for the outcome")
     verb.add_argument("--due", action="store_true", help="only what is due by its own schedule (for timers)")
     verb.set_defaults(run=_run)
-    verb = verbs.add_parser("adopt", parents=[options], help="accept a spool that came from another machine")
+    verb = verbs.add_parser("adopt", parents=[options], help="accept a spool that came from another machine or program")
     verb.set_defaults(run=_adopt)
     return parser
 
@@ -170,6 +170,10 @@ def _list(spool: Spool, config: Config, options: argparse.Namespace) -> int:
         f"{row['id']} is older than a day" for row in found if isinstance(row["age"], int) and row["age"] > OLD
     ]
     trouble += [f"{row['id']} has failed for good" for row in found if row["state"] == "failed"]
+    if left := takeover.said(config.SPOOLDIR):
+        trouble.append(left)
+        if not options.check:
+            print(f"dma-queue: {left}", file=sys.stderr)
     trouble += [f"no mail is taken: {problem.text}" for problem in config.problems]
     if options.check and config.by_socket and (why := _unreachable(config.SOCKET)):
         trouble.append(f"no mail is taken: no mail service listens at {config.SOCKET}: {why}")
@@ -300,9 +304,16 @@ def _adopt(_spool: Spool, config: Config, options: argparse.Namespace) -> int:
     answer = change(config.sound(), MailLog(), "adopt")
     if "error" in answer:
         raise DmaError(str(answer["error"]), EX_TEMPFAIL)
+    taken, busy, problems = answer.get("taken"), answer.get("busy"), answer.get("problems")
     if options.json:
         print(json.dumps(answer))
-    return 0
+    elif taken:
+        print(f"took over {taken} messages that C dma left")
+    if busy:
+        print(f"dma-queue: {busy} messages are still held by processes of C dma; end them and say it again", file=sys.stderr)
+    for problem in problems if isinstance(problems, list) else []:
+        print(f"dma-queue: {problem}", file=sys.stderr)
+    return 1 if busy or problems else 0
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ from dma_runtime import address
 from dma_runtime.envelope import Envelope, Recipient
 from dma_runtime.message.intake import Intake
 from dma_runtime.system import identity
-from dma_runtime.system.fs import sync_directory
+from dma_runtime.system.fs import REAL, sync_directory
 from dma_runtime.system.spool import Spool, new_id
 
 TYPE_CHECKING = False
@@ -65,6 +65,18 @@ def waits(directory: str, fs: FileSystem) -> bool:
         return any(_is_pair(name) for name in fs.listdir(directory))
     except OSError:
         return False
+
+
+def said(directory: str, fs: FileSystem = REAL) -> str:
+    """What a listing says of mail that C dma left in `directory` and no owner took over yet, "" when there is none or nobody
+    may look."""
+    try:
+        count = sum(1 for name in fs.listdir(directory) if name[0] == "Q" and _is_pair(name))
+    except OSError:
+        return ""
+    if not count:
+        return ""
+    return f"C dma left mail here that is not in this queue yet ({count} to deliver); `dma-queue adopt' takes it over"
 
 
 def take_over(spool: Spool, directory: str = "") -> Found:

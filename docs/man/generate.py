@@ -428,7 +428,10 @@ prints a line for each cause, or
 A cause is what somebody has to see to (a login refused, a full disk), mail older than a day, a message that has failed and
 could not be returned, what keeps all mail from being taken: a value in
 .Xr dma.conf 5 ,
-or nobody who listens at the machine's socket.
+nobody who listens at the machine's socket,
+or mail that C dma left and
+.Cm adopt
+has to take over.
 .Cm retry
 of such a message tries those recipients again of whom the sender could not be told.
 .Sh VERBS

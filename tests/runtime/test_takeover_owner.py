@@ -2,9 +2,10 @@
 
 import fcntl
 import os
+import subprocess
 
 import pytest
-from agent import Agent
+from agent import BIN, Agent
 from c_dma import Left
 from mail_server import MailServer
 
@@ -85,7 +86,7 @@ def test_what_a_living_c_dma_holds_is_asked_for_again(tmp_path, monkeypatch):
     assert spool.ids() == []
     assert any("1 messages are still held" in str(line) for line in log.lines)
     os.close(holder)
-    owner._looked_at_age = float("inf")
+    owner._looked = float("inf")
     owner._look_around()
     assert spool.ids() == []  # not yet time
     owner._looked_for_old -= ASK_C_DMA + 1
@@ -95,3 +96,48 @@ def test_what_a_living_c_dma_holds_is_asked_for_again(tmp_path, monkeypatch):
     lines = len(log.lines)
     owner._look_around()
     assert len(log.lines) == lines  # nothing is left to ask for
+
+
+@pytest.mark.parametrize("owner", ["with an owner", "without one"])
+def test_mail_that_c_dma_left_is_not_passed_over_in_silence_and_adopt_takes_it(tmp_path, owner):
+    """`mailq` said that the queue is empty, `list --check` that all is well, and `adopt` did nothing."""
+    with MailServer() as server:
+        agent = Agent(tmp_path, server)
+        try:
+            agent.run("-q", "-D")
+            if owner == "with an owner":
+                dmad = subprocess.Popen([BIN / "dmad"], env=agent.environment)
+                agent.until(lambda: (agent.spool / "control").exists(), what="the daemon")
+                agent.queue()  # it answers, so it looked for C dma's files before they are there
+            Left(agent.spool).message(recipients=("a@x.test", "b@y.test"), age=3600)
+            said = b"C dma left mail here that is not in this queue yet (2 to deliver); `dma-queue adopt' takes it over"
+            assert agent.run("-bp").stdout == b"Mail queue is empty\n"
+            for ran in (agent.run("-bp"), agent.program("dma-queue", "list", check=0)):
+                assert said in ran.stderr
+            assert agent.program("dma-queue", "list", "--check", check=1).stdout == said + b"\n"
+            ran = agent.program("dma-queue", "adopt", check=0)
+            assert ran.stdout == b"took over 2 messages that C dma left\n"
+            server.wait(2)
+            agent.until_empty()
+            assert agent.program("dma-queue", "list", "--check", check=0).stdout == b"ok, 0 queued\n"
+            if owner == "with an owner":
+                dmad.terminate()
+                assert dmad.wait(20) == 0
+        finally:
+            agent.close()
+
+
+def test_adopt_names_what_cannot_be_taken_over(tmp_path):
+    with MailServer() as server:
+        agent = Agent(tmp_path, server)
+        try:
+            agent.run("-q", "-D")
+            Left(agent.spool).queue_file("1.2", b"Sender: me@old.test\n")
+            (busy,) = Left(agent.spool).message()
+            with open(f"{agent.spool}/Q{busy}", "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                ran = agent.program("dma-queue", "adopt", check=1)
+            assert b"1 messages are still held by processes of C dma" in ran.stderr
+            assert b"Q1.2: malformed queue file: no ID" in ran.stderr
+        finally:
+            agent.close()
