@@ -258,6 +258,7 @@ class Owner:
     def _wake_deferred(self) -> None:
         """The configuration or a secret changed: whatever was deferred may leave now."""
         self.rounds.try_all()
+        self.rounds.reroute()
         now = clock.now().wall
         for item in self.queue.items.values():
             if item.due is not None and item.due > now:

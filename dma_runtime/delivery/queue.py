@@ -31,9 +31,10 @@ class Round:
 
     out: parts handed to relays or mailboxes and not yet back. steps: results given to the recorder and not yet safe.
     failures: final outcomes, reported when the round is over. waiting: recipients not tried, and until when their relay is
-    down (wall clock). deferred: why recipients wait on. closed: recipients for whom this round was the last."""
+    down (wall clock). deferred: why recipients wait on. closed: recipients for whom this round was the last. again: a part
+    came back untried, because the configuration changed: another round follows at once."""
 
-    __slots__ = ("closed", "deferred", "failures", "forced", "out", "steps", "waiting")
+    __slots__ = ("again", "closed", "deferred", "failures", "forced", "out", "steps", "waiting")
 
     def __init__(self, forced: bool) -> None:
         self.forced = forced  # asked for: the schedule the message had is kept
@@ -43,6 +44,7 @@ class Round:
         self.waiting: dict[int, float] = {}
         self.deferred: dict[int, Outcome] = {}
         self.closed: set[int] = set()
+        self.again = False
 
 
 class Item:

@@ -107,6 +107,7 @@ class Relay:
         self.waiting = Backlog()
         self._refused_senders: dict[str, tuple[Outcome, float]] = {}  # and until when (wall clock)
         self.sessions: set[asyncio.Task[None]] = set()
+        self._opening: set[asyncio.Task[None]] = set()  # those of `sessions` that are not through sign-in
         self._open_sessions: dict[Session, Hop] = {}
         self._idle = Idlers()
         self._tickets: set[Ticket] = set()  # for sessions that wait for a berth
@@ -172,11 +173,16 @@ class Relay:
         """One connection from its opening to its end."""
         head = self.waiting.head
         tried: frozenset[Hop] = head.tried if head is not None else frozenset()
+        task = asyncio.current_task()
+        assert task is not None
+        self._opening.add(task)
         try:
             session, hop = await self.approach.open(self.route, tried, set(self._open_sessions.values()))
         except Refused as refused:
             self._not_opened(refused.outcome, head, tried)
             return
+        finally:
+            self._opening.discard(task)
         self._works(hop)
         self._open_sessions[session] = hop
         self._rcptmax = session.capabilities.rcptmax
@@ -461,6 +467,16 @@ class Relay:
         """Begin nothing new; what is under way goes on."""
         self._closing = True
         self._idle.dismiss()
+
+    def let_go(self, belongs: Callable[[Work], bool]) -> list[Work]:
+        """The configuration changed: give back what does not belong here any more, and, where a session is being opened by the
+        old one (which may take as long as its timeouts), drop that and give back all that waits."""
+        works = [work for work in self.waiting if self._opening or not belongs(work)]
+        for work in works:
+            self.waiting.remove(work)
+        for task in self._opening:
+            task.cancel()
+        return works
 
     @property
     def in_doubt(self) -> bool:

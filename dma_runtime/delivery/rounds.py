@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 import traceback
+from functools import partial
 
 from dma_runtime.delivery import berths, news
 from dma_runtime.delivery.backlog import Work
@@ -387,6 +388,11 @@ class Rounds:
         item.fresh = False
         state, now = item.state, self.now().wall
         dues = [max(state.recipients[index].next_attempt, round.waiting.get(index, 0.0)) for index in state.open]
+        if round.again and dues:
+            item.forced = True
+            self.queue.schedule(item, now)
+            self.wake()
+            return  # whoever waits for an attempt waits for the next one
         if dues and not state.held:
             # A result that could not be recorded leaves a time in the past; the pause keeps that from becoming a loop.
             self.queue.schedule(item, max(min(dues), now + 1))
@@ -476,6 +482,19 @@ class Rounds:
     @property
     def busy(self) -> bool:
         return bool(self._mailroom.tasks) or any(relay.busy for relay in self._relays.values()) or self.recorder.busy
+
+    def reroute(self) -> None:
+        """The configuration changed: what waits for a relay by the old one is begun anew."""
+        for relay in list(self._relays.values()):
+            for work in relay.let_go(partial(self._leads, relay.route)):
+                if (round := work.item.round) is not None:
+                    round.again = True
+                    self._part_is_back(work.item, round, [], [])
+
+    def _leads(self, there: route.Route, work: Work) -> bool:
+        """Whether the recipients of a work still go there."""
+        found = [self._route(work.item, work.item.envelope.recipients[index].address) for index in work.indices]
+        return all((one.kind, one.key, one.hops) == (there.kind, there.key, there.hops) for one in found)
 
     def try_all(self) -> None:
         """Somebody runs the queue or the configuration changed: no relay's verdict holds any more."""

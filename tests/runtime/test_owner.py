@@ -201,6 +201,39 @@ class TestCredentials:
             agent.run("-q")
             other.wait(1)
 
+    @pytest.mark.parametrize("what", ["another relay", "the same relay"])
+    def test_a_configuration_corrected_while_the_relay_keeps_us_waiting(self, agent, server, what):
+        """The wrong port or kind of TLS is silence for minutes: a run after the correction does not wait for its end, nor
+        for the back-off that would follow it."""
+        server.refuse("connect", HANG, times=1)
+        for name in ("bob", "carol"):
+            agent.send(f"{name}@example.org")
+        agent.until(lambda: server.connections, what="the attempt")
+        with MailServer() as other:
+            if what == "another relay":
+                agent.write(agent.conf, f"SMARTHOST 127.0.0.1:{other.port}\nSPOOLDIR {agent.spool}\nMAILNAME here.test\n")
+            else:
+                agent.configure("OPPORTUNISTIC_TLS")
+            began = time.monotonic()
+            agent.run("-q", "-D")
+            assert time.monotonic() - began < 10
+            assert len((other if what == "another relay" else server).messages) == 2
+            agent.until_empty()
+
+    def test_what_waits_behind_a_slow_message_takes_the_new_relay(self, agent, server):
+        agent.base += "MAXCONNECTIONS 1\n"
+        agent.configure()
+        server.refuse("final DATA", HANG, times=1)
+        agent.send("bob@example.org")
+        agent.until(lambda: any(verb == "DATA" for _, verb, _ in server.commands), what="the attempt")
+        agent.send("carol@example.org")
+        with MailServer() as other:
+            agent.write(agent.conf, f"SMARTHOST 127.0.0.1:{other.port}\nSPOOLDIR {agent.spool}\nMAILNAME here.test\n")
+            agent.run("-q")
+            (message,) = other.wait(1)
+            assert message.recipients == ["carol@example.org"]  # the other may have been delivered
+            agent.until(lambda: len(agent.files()) == 1, what="carol's to be removed")
+
     def test_a_corrected_mailname_is_what_the_relay_is_greeted_with(self, agent, server):
         """`The relay does not accept this machine's name; check MAILNAME in dma.conf.' The file it names counts too."""
         name = agent.directory / "mailname"
