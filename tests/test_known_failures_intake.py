@@ -68,7 +68,7 @@ def test_crlf_input_becomes_cr_cr_lf_and_the_header_never_ends(wire):
     sent, message = wire(b"Subject: t\r\n\r\nbody\r\n")
     assert b"\r\r" not in sent.content
     assert all(message[name] for name in ("Date", "From", "Message-ID"))
-    assert message.get_content().strip() == "body"
+    assert sent.content.endswith(b"\r\n\r\nbody\r\n")
     assert message["Subject"] == "t"
 
 
