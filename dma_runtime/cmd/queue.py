@@ -16,12 +16,12 @@ from dma_runtime.cmd.caller import check_trust
 from dma_runtime.cmd.usage import Parser
 from dma_runtime.config import Config, find
 from dma_runtime.delivery import listing
-from dma_runtime.errors import EX_CANTCREAT, EX_TEMPFAIL, BrokenMessage, DmaError
+from dma_runtime.errors import EX_CANTCREAT, EX_TEMPFAIL, BrokenMessage, CannotSpool, DmaError
 from dma_runtime.history import fold
 from dma_runtime.policy import telling
 from dma_runtime.policy.relaymap import RelayMap
 from dma_runtime.shown import shown
-from dma_runtime.system import clock, localsocket, notice, privilege, relayfile, relays, streams, takeover
+from dma_runtime.system import clock, localsocket, notice, privilege, relayfile, relays, space, streams, takeover
 from dma_runtime.system.daemonline import converse
 from dma_runtime.system.ledger import Ledger
 from dma_runtime.system.maillog import MailLog
@@ -177,6 +177,10 @@ def _list(spool: Spool, config: Config, options: argparse.Namespace) -> int:
     trouble += [f"no mail is taken: {problem.text}" for problem in config.problems]
     if options.check and config.by_socket and (why := _unreachable(config.SOCKET)):
         trouble.append(f"no mail is taken: no mail service listens at {config.SOCKET}: {why}")
+    try:
+        space.check(config, spool.path)
+    except CannotSpool as full:
+        trouble.append(f"no mail is taken: {full.text}")
     if options.json:
         print(json.dumps(found, indent=1))
     elif options.check:

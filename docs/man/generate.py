@@ -428,7 +428,7 @@ prints a line for each cause, or
 A cause is what somebody has to see to (a login refused, a full disk), mail older than a day, a message that has failed and
 could not be returned, what keeps all mail from being taken: a value in
 .Xr dma.conf 5 ,
-nobody who listens at the machine's socket,
+nobody who listens at the machine's socket, a disk without the room that MINFREE asks for,
 or mail that C dma left and
 .Cm adopt
 has to take over.

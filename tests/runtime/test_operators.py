@@ -183,6 +183,13 @@ class TestMonitoring:
         assert b"no mail is taken: " in ran.stdout
         assert b"PORT needs a port number" in ran.stdout
 
+    def test_a_disk_without_room(self, agent, server):
+        agent.configure("RETRY 1h 3h\nMINFREE 1000000G")
+        assert agent.send("bob@example.org", check=75).stderr
+        ran = agent.program("dma-queue", "list", "--check", check=1)
+        assert b"no mail is taken: " in ran.stdout
+        assert b"less than MINFREE" in ran.stdout
+
     def test_or_removed(self, agent, server):
         kept = self.failed(agent, server)
         assert verb(agent, "remove", kept)[0] == [{"id": kept, "ok": True}]
