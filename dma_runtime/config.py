@@ -365,6 +365,14 @@ class Config:
             raise self.problems[0]
         return self
 
+    def without_problems(self) -> Config:
+        """The same, as if the lines with a bad value were not there: for what delivers nothing."""
+        import copy
+
+        found = copy.copy(self)
+        found.problems = []
+        return found
+
     @property
     def by_socket(self) -> bool:
         """System mode: mail is handed to a daemon over SOCKET, and nobody else opens SPOOLDIR. It is so with the machine's

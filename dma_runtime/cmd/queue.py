@@ -1,7 +1,7 @@
 """dma-queue(8): the operator's view of the queue.
 
 Exit status: 0 done; 1 a verb did not apply, or `list --check` found trouble; 64 usage; 75 and others as sysexits.
-A configuration with a bad value does not stop a listing: the problem is said on standard error.
+A configuration with a bad value stops only what delivers (`retry`, `run`): the problem is said on standard error.
 """
 
 from __future__ import annotations
@@ -36,10 +36,12 @@ def main(argv: list[str] | None = None) -> int:
     streams.prepare()
     streams.carry_on("stderr")
     options = parser().parse_args(argv)
+    options.said = []
     try:
         return _run_verb(options)
     except DmaError as error:
-        print(f"dma-queue: {shown(error.text)}", file=sys.stderr)
+        if error.text not in options.said:
+            print(f"dma-queue: {shown(error.text)}", file=sys.stderr)
         return error.status
 
 
@@ -48,7 +50,8 @@ def _run_verb(options: argparse.Namespace) -> int:
     config = Config()
     try:
         config = find(options.conf, dict(os.environ), os.getuid(), os.geteuid())
-        for problem in [*config.warnings, *(p.text for p in config.problems)]:
+        options.said = [*config.warnings, *(problem.text for problem in config.problems)]
+        for problem in options.said:
             print(f"dma-queue: {problem}", file=sys.stderr)
         check_trust(config, os.getuid())
         if config.by_socket and os.getuid() == 0:
@@ -281,7 +284,8 @@ def _retry(spool: Spool, config: Config, options: argparse.Namespace) -> int:
 def _change(_spool: Spool, config: Config, options: argparse.Namespace) -> int:
     from dma_runtime.cmd.daemon import change  # asyncio and what comes with it, only where something is changed
 
-    answers = [{"id": id, **change(config.sound(), MailLog(), options.verb, id)} for id in options.id]
+    config = config.without_problems()  # a message can be held while a mistake in dma.conf is looked for
+    answers = [{"id": id, **change(config, MailLog(), options.verb, id)} for id in options.id]
     if options.json:
         print(json.dumps(answers, indent=1))
     for answer in answers:
@@ -305,7 +309,7 @@ def _run(spool: Spool, config: Config, options: argparse.Namespace) -> int:
 def _adopt(_spool: Spool, config: Config, options: argparse.Namespace) -> int:
     from dma_runtime.cmd.daemon import change
 
-    answer = change(config.sound(), MailLog(), "adopt")
+    answer = change(config.without_problems(), MailLog(), "adopt")
     if "error" in answer:
         raise DmaError(str(answer["error"]), EX_TEMPFAIL)
     taken, busy, problems = answer.get("taken"), answer.get("busy"), answer.get("problems")

@@ -445,7 +445,7 @@ of such a message tries those recipients again of whom the sender could not be t
             ("66", "The configuration cannot be read."),
             ("73", "The queue cannot be used, and that will not pass by itself."),
             ("75", "The queue cannot be reached now."),
-            ("78", "The configuration has a bad value; listings go on all the same."),
+            ("78", "The configuration has a bad value. Only what delivers (retry, run) is stopped by it."),
         ]
     )
     return page + ".Sh SEE ALSO\n.Xr mailq 1 ,\n.Xr dma 8 ,\n.Xr dmad 8\n"

@@ -384,9 +384,15 @@ class TestOperators:
         server.wait(1)
         assert b"another machine" not in agent.program("dma-queue", "list").stderr
 
-    def test_a_bad_value_stops_mail_but_no_listing(self, agent, server):
+    def test_a_bad_value_stops_mail_but_no_listing_and_no_change(self, agent, server):
         agent.send("-bq", "bob@example.org")
         agent.configure("PORT x")
+        for words in (["run"], ["retry", agent.files()[0]]):
+            ran = agent.program("dma-queue", *words, check=78)
+            assert ran.stderr.count(b"PORT needs a port number") == 1
+        agent.program("dma-queue", "hold", *agent.files(), check=0)
+        assert [row["state"] for row in agent.queue()] == ["held"]
+        agent.program("dma-queue", "release", *agent.files(), check=0)
         ran = agent.send("bob@example.org", check=78)
         assert re.search(rb"dma\.conf:\d+: PORT needs a port number", ran.stderr)
         assert len(agent.queue()) == 1
