@@ -231,13 +231,15 @@ class Session:
             stage, reply = answer
             meaning = meanings.get(id(reply))
             if meaning is None:
-                meaning = meanings[id(reply)] = self._judge(stage, reply)
+                meaning = meanings[id(reply)] = self._judge(stage, reply, null_sender=not part.work.job.sender)
             part.work.outcomes[index] = meaning
         self._part_done(part.work)
 
-    def _judge(self, stage: str, reply: Reply) -> Outcome:
+    def _judge(self, stage: str, reply: Reply, *, null_sender: bool = False) -> Outcome:
         target = self.target
-        return verdict.judge(stage, reply, smarthost=target.smarthost, relay=self.peer, quota=target.quota)
+        return verdict.judge(
+            stage, reply, smarthost=target.smarthost, relay=self.peer, quota=target.quota, null_sender=null_sender
+        )
 
     def _part_done(self, work: Work) -> None:
         work.parts -= 1

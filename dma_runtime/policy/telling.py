@@ -74,7 +74,7 @@ def of_outcome(outcome: Outcome, where: str, now: float, *, sender: str = "", ad
     if not where:
         cause = f"mail for {address} is not delivered: {outcome.text}"
     elif outcome.scope == SENDER:
-        cause = f"{where} takes no mail from {sender}: {outcome.text}"
+        cause = f"{where} takes no mail from {sender or 'the null sender'}: {outcome.text}"
     else:
         stage = f" ({outcome.stage})" if outcome.stage else ""
         cause = f"{where} takes no mail{stage}: {outcome.text}"

@@ -57,13 +57,22 @@ _LOGIN_HINT = "The relay wants a login: put one for it into auth.conf, or run `d
 _TLS_HINT = "The relay wants TLS first: add SECURETRANSFER and STARTTLS to dma.conf."  # RFC 3207 4 answers 530 too
 _QUOTA_HINT = "The relay's sending limit is reached; mail waits until it lifts it."
 _PACE_HINT = "The relay asks for a slower pace; RATE in dma.conf sets one."
+_NULL_SENDER_HINT = "The relay takes no reports of failures (null sender); a line for <> in RELAYMAP sends them by another."
 _SENDER_HINT = "The relay does not accept this sender; set MASQUERADE in dma.conf to an address the account may use."
 
 
 def judge(
-    stage: str, reply: Reply, *, smarthost: bool = True, relay: str = "", quota: tuple[str, ...] = QUOTA
+    stage: str,
+    reply: Reply,
+    *,
+    smarthost: bool = True,
+    relay: str = "",
+    quota: tuple[str, ...] = QUOTA,
+    null_sender: bool = False,
 ) -> Outcome:
-    """The meaning of a reply at `stage` (one of outcome.STAGES). A 2yz is a delivery only at the end of the message."""
+    """The meaning of a reply at `stage` (one of outcome.STAGES). A 2yz is a delivery only at the end of the message.
+
+    `null_sender`: it is about a report."""
     text, status, code = reply.text, reply.status, reply.code
 
     def made(kind: str, scope: str, tell: bool = False, hint: str = "") -> Outcome:
@@ -92,7 +101,7 @@ def judge(
     if stage != "MAIL FROM" or status.startswith(_ABOUT_MESSAGE) or (code == 552 and not status):  # RFC 1870 6.1
         return made(FAILED if final else DEFERRED, MESSAGE)
     if final and smarthost:
-        return made(DEFERRED, SENDER, True, _SENDER_HINT)
+        return made(DEFERRED, SENDER, True, _NULL_SENDER_HINT if null_sender else _SENDER_HINT)
     if not final and (code == 452 or status.startswith(("4.3.", "4.4."))):
         return made(DEFERRED, RELAY)  # the relay is short of something, whoever sends
     return made(FAILED if final else DEFERRED, SENDER)

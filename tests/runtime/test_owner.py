@@ -317,6 +317,16 @@ class TestFailure:
         assert "553 5.7.1 not your address" in row["recipients"][0]["last_error"]
         assert agent.program("dma-queue", "list", "--check").returncode == 1
 
+    def test_a_relay_that_takes_no_reports_is_told_as_such(self, agent, server):
+        """MASQUERADE, which helps others, does nothing for the null sender."""
+        server.refuse("MAIL FROM", "550 5.7.1 no null senders", when="<>")
+        server.refuse("RCPT TO", "550 5.1.1 no such user")
+        agent.send("-D", "-f", "me@x.test", "bob@example.org")
+        said = b"takes no mail from the null sender: 550"
+        agent.until(lambda: said in agent.program("dma-queue", "list").stderr, what="the notice")
+        (row,) = agent.queue()
+        assert "a line for <> in RELAYMAP" in row["recipients"][0]["last_error"]
+
     def test_a_damaged_message_is_seen_and_not_sent(self, agent, server):
         agent.send("-bq", "bob@example.org")
         (name,) = agent.files()
