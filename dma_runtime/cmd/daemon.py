@@ -29,7 +29,7 @@ from dma_runtime.errors import EX_CANTCREAT, EX_OSERR, EX_TEMPFAIL, DmaError
 from dma_runtime.system import rlimits
 from dma_runtime.system.firstprocess import stand_by
 from dma_runtime.system.maillog import ERR, MailLog
-from dma_runtime.system.ownership import ask
+from dma_runtime.system.ownership import NO_ANSWER, PATIENCE, ask
 from dma_runtime.system.spool import Spool
 from dma_runtime.system.starter import start_owner
 
@@ -127,15 +127,22 @@ def foreground(config: Config, ids: list[str], log: MailLog, *, verbose: bool = 
 
     `verbose`: show the dialogue with the relay on standard output (`-v`).
     """
-    return _attempt(config, log, Goal(run=True, ids=ids, once=True), verbose)
+    needed = _attempt(config, log, Goal(run=True, ids=ids, once=True), verbose)
+    if needed is None:
+        log.warning(f"{NO_ANSWER}; the mail is queued")
+    return needed is not False
 
 
 def run_queue(config: Config, log: MailLog, *, due_only: bool = False, verbose: bool = False) -> bool:
     """One attempt of everything queued, waited for (`-q -D`, `run --due`). Returns whether an owner is still needed."""
-    return _attempt(config, log, Goal(run=True, due_only=due_only, once=True), verbose)
+    needed = _attempt(config, log, Goal(run=True, due_only=due_only, once=True), verbose)
+    if needed is None:
+        raise DmaError(NO_ANSWER, EX_TEMPFAIL)
+    return needed
 
 
-def _attempt(config: Config, log: MailLog, goal: Goal, verbose: bool) -> bool:
+def _attempt(config: Config, log: MailLog, goal: Goal, verbose: bool) -> bool | None:
+    """Whether an owner is still needed; None when somebody keeps the lock and neither answers nor leaves."""
     spool = Spool(config.SPOOLDIR)
     spool.prepare(own_only=config.user_mode)
     trace = _to_stdout if verbose else _to_file(config, log)
@@ -147,15 +154,20 @@ def _attempt(config: Config, log: MailLog, goal: Goal, verbose: bool) -> bool:
             if ask(spool, question, timeout=WAIT) is not None:
                 return False
             time.sleep(PAUSE)
-    while True:
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
         owner = hold(spool, config, log, goal, trace=trace)
         if owner is not None:
             return owner.queue.unfinished
+        asked = time.monotonic()
         if ask(spool, question, timeout=WAIT) is not None:
             if verbose:
                 _to_stdout("-- the process that owns the queue made the attempt; what was said is in its log")
             return False  # the owner that answered stays with the queue
-        # It left between our two questions: the lock is free now.
+        # It left between our two questions: the lock is free now, or soon.
+        if time.monotonic() - asked > PAUSE:
+            until = time.monotonic() + PATIENCE  # somebody was there, and worked on it
+    return None
 
 
 def _knock(path: str) -> bool:

@@ -13,7 +13,7 @@ from dma_runtime.config import Config
 from dma_runtime.delivery import plainlist
 from dma_runtime.errors import EX_CANTCREAT, EX_IOERR, EX_TEMPFAIL, BrokenMessage, DmaError
 from dma_runtime.system import clock, notice, streams, takeover
-from dma_runtime.system.ownership import ask
+from dma_runtime.system.ownership import NO_ANSWER, ask
 from dma_runtime.system.spool import Spool
 
 TYPE_CHECKING = False
@@ -30,13 +30,17 @@ def mailq(config: Config) -> int:
     if left := takeover.said(config.SPOOLDIR):
         print(f"mailq: {left}", file=sys.stderr)
     try:
-        answer = ask(spool, {"do": "mailq"}, timeout=ASK)
+        try:
+            answer = ask(spool, {"do": "mailq"}, timeout=ASK)
+        except TimeoutError:
+            print(f"mailq: {NO_ANSWER}; this is what the files say", file=sys.stderr)
+            answer = None
         said = answer.get("text") if answer is not None else None
         text = said if isinstance(said, str) else plainlist.text(_from_files(spool))
     except OSError as error:
         lasting = isinstance(error, (PermissionError, NotADirectoryError))
         status = EX_CANTCREAT if lasting else EX_TEMPFAIL
-        raise DmaError(f"{error.filename or config.SPOOLDIR}: {error.strerror}", status) from None
+        raise DmaError(f"{error.filename or config.SPOOLDIR}: {error.strerror or error}", status) from None
     streams.prepare()
     try:
         sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))

@@ -25,7 +25,7 @@ from dma_runtime.system import clock, localsocket, notice, privilege, relayfile,
 from dma_runtime.system.daemonline import converse
 from dma_runtime.system.ledger import Ledger
 from dma_runtime.system.maillog import MailLog
-from dma_runtime.system.ownership import ask
+from dma_runtime.system.ownership import NO_ANSWER, ask
 from dma_runtime.system.spool import Spool
 
 ASK = 30.0  # seconds for an owner to answer a question that needs no network
@@ -72,7 +72,7 @@ def _run_verb(options: argparse.Namespace) -> int:
 def spool_trouble(error: OSError, config: Config) -> DmaError:
     """A queue that cannot be read or written: 73 for what will not pass by itself, else 75."""
     lasting = isinstance(error, (PermissionError, NotADirectoryError))
-    return DmaError(f"{error.filename or config.SPOOLDIR}: {error.strerror}", EX_CANTCREAT if lasting else EX_TEMPFAIL)
+    return DmaError(f"{error.filename or config.SPOOLDIR}: {error.strerror or error}", EX_CANTCREAT if lasting else EX_TEMPFAIL)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -112,12 +112,19 @@ def parser() -> argparse.ArgumentParser:
 # ---------------------------------------------------------------- looking
 
 
-def rows(spool: Spool, config: Config) -> list[listing.Row]:
+def rows(spool: Spool, config: Config, trouble: list[str] | None = None) -> list[listing.Row]:
     """The queue, oldest first: asked of the owner when there is one, else read from the files. In system mode users who may
-    not look there are shown their own messages by the daemon. Raises OSError, DmaError."""
+    not look there are shown their own messages by the daemon. What is wrong with the owner is added to `trouble`. Raises
+    OSError, DmaError."""
     if config.by_socket and not os.access(spool.path, os.X_OK) and os.path.exists(config.SOCKET):
         return _rows_of_ours(config)
-    answer = ask(spool, {"do": "list"}, timeout=ASK)
+    try:
+        answer = ask(spool, {"do": "list"}, timeout=ASK)
+    except TimeoutError:
+        print(f"dma-queue: {NO_ANSWER}; this is what the files say", file=sys.stderr)
+        answer = None
+        if trouble is not None:
+            trouble.append(NO_ANSWER)
     items = answer.get("items") if answer is not None else None
     if not isinstance(items, list):
         items = _read_rows(spool, config)
@@ -168,8 +175,9 @@ def _read_rows(spool: Spool, config: Config) -> list[listing.Row]:
 
 
 def _list(spool: Spool, config: Config, options: argparse.Namespace) -> int:
-    found = rows(spool, config)
-    trouble = [telling.log_line(standing) for standing in notice.current(config.SPOOLDIR)] + [
+    silent: list[str] = []
+    found = rows(spool, config, silent)
+    trouble = silent + [telling.log_line(standing) for standing in notice.current(config.SPOOLDIR)] + [
         f"{row['id']} is older than a day" for row in found if isinstance(row["age"], int) and row["age"] > OLD
     ]
     trouble += [f"{row['id']} has failed for good" for row in found if row["state"] == "failed"]

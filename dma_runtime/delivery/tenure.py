@@ -7,12 +7,13 @@ The last look is what makes hand-over safe: a submitter who found the lock taken
 from __future__ import annotations
 
 import asyncio
+import time
 
 from dma_runtime.config import Config
 from dma_runtime.delivery.owner import Owner
 from dma_runtime.delivery.runs import Goal
 from dma_runtime.system.maillog import MailLog
-from dma_runtime.system.ownership import Ownership, ask
+from dma_runtime.system.ownership import NO_ANSWER, PATIENCE, Ownership, ask
 from dma_runtime.system.spool import Spool
 
 TYPE_CHECKING = False
@@ -67,9 +68,11 @@ def request(
     """One request of `delivery.control`, answered by the owner, or, when nobody owns the spool, by one we are meanwhile.
 
     `start` starts an owner; called when something waits after we were the owner: whoever spooled meanwhile took us for one
-    who serves. Raises what `hold` raises, and TimeoutError when the owner does not answer.
+    who serves. Raises what `hold` raises, and TimeoutError when the owner does not answer, or somebody keeps the lock and
+    never listens.
     """
-    while True:
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
         if (ownership := Ownership.take(spool)) is not None:
             try:
                 owner = Owner(ownership, spool, config, log)
@@ -82,3 +85,4 @@ def request(
             return answer
         if (answer_of_owner := ask(spool, question, timeout=timeout)) is not None:
             return answer_of_owner
+    raise TimeoutError(NO_ANSWER)

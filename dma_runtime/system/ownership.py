@@ -36,6 +36,8 @@ CONTROL = "control"
 _MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 _ANSWER_LIMIT = 1 << 28
 _TRIES, _PAUSE = 100, 0.01  # an owner with a full backlog is at work: give it a second
+PATIENCE = 120.0  # seconds for who holds the lock to listen or to leave; an owner that leaves takes 85 at most
+NO_ANSWER = "the process that owns this queue does not answer"
 
 
 class Ownership:

@@ -10,7 +10,9 @@ import pytest
 from agent import BIN, Agent
 from mail_server import HANG, MailServer
 
+from dma_runtime.cmd import daemon, mailq, queue
 from dma_runtime.config import parse
+from dma_runtime.delivery import tenure
 from dma_runtime.delivery.owner import Goal, Owner
 from dma_runtime.envelope import Envelope, Recipient
 from dma_runtime.errors import BrokenMessage
@@ -449,3 +451,46 @@ def test_a_message_that_is_begun_while_results_are_written_is_being_delivered(tm
 
     asyncio.run(main())
     assert owner.spool.ids() == [id]
+
+
+class TestAnOwnerThatDoesNotAnswer:
+    """A process that was stopped, or anybody who keeps the lock: nothing waits for it without end, and what can be said is."""
+
+    @pytest.fixture
+    def held(self, tmp_path, server, monkeypatch):
+        """One message is queued; this process holds the lock. `held.main(words)`: dma-queue, in this process."""
+        agent = Agent(tmp_path, server)
+        agent.send("-bq", "bob@example.org")
+        monkeypatch.setattr(queue, "ASK", 0.3)
+        monkeypatch.setattr(mailq, "ASK", 0.3)
+        monkeypatch.setattr(tenure, "PATIENCE", 0.3)
+        monkeypatch.setattr(daemon, "PATIENCE", 0.3)
+        agent.main = lambda *words: queue.main(["-C", str(agent.conf), *words])
+        agent.ownership = Ownership.take(Spool(str(agent.spool)))
+        yield agent
+        agent.ownership.release()
+        agent.close()
+
+    def test_the_listing_comes_from_the_files(self, held, capfd):
+        bell = held.ownership.listen()
+        assert held.main("list") == 0
+        out, err = capfd.readouterr()
+        assert "to <bob@example.org>" in out
+        assert err == "dma-queue: the process that owns this queue does not answer; this is what the files say\n"
+        assert held.main("list", "--check") == 1
+        assert capfd.readouterr().out == "the process that owns this queue does not answer\n"
+        assert mailq.mailq(parse(held.conf.read_text(), str(held.conf))) == 0
+        assert "To\t: bob@example.org" in capfd.readouterr().out
+        bell.close()
+
+    def test_a_change_is_given_up_with_a_reason(self, held, capfd):
+        assert held.main("hold", *held.files()) == 75
+        assert capfd.readouterr().err.endswith("the process that owns this queue does not answer\n")
+
+    def test_a_run_is_given_up_and_the_mail_stays(self, held, capfd):
+        assert held.main("run") == 75
+        assert capfd.readouterr().err == "dma-queue: the process that owns this queue does not answer\n"
+        assert len(held.files()) == 1
+
+    def test_a_submission_in_the_foreground_was_accepted_all_the_same(self, held):
+        assert daemon.foreground(parse(held.conf.read_text(), str(held.conf)), held.files(), MailLog()) is True
