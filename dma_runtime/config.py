@@ -352,6 +352,7 @@ class Config:
     def __init__(self, source: str = "") -> None:
         self.source = source  # the file, "" for the defaults
         self.wanted = source  # the file that was looked for, whether it is there or not
+        self.seen: tuple[int, ...] | None = ()  # inode, mtime and size of the file before it was read, None: not there
         self.values: dict[str, object] = {}
         self.lines: dict[str, int] = {}  # where each key was set
         self.problems: list[ConfigError] = []
@@ -510,10 +511,14 @@ def contents(path: str) -> str:
 def load(source: str) -> Config:
     """Read `source`. A missing file means the defaults. Raises DmaError (66) when it exists but cannot be read."""
     try:
-        return parse(contents(source), source)
+        found = os.stat(source)
+        config = parse(contents(source), source)
+        config.seen = found.st_ino, found.st_mtime_ns, found.st_size
+        return config
     except FileNotFoundError:
         config = Config()
         config.wanted = source
+        config.seen = None
         return config
     except OSError as error:
         raise DmaError(f"can not open config `{source}': {error.strerror}", EX_NOINPUT) from None

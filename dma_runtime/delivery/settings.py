@@ -36,7 +36,8 @@ class Settings:
         self.logins = authconf.AuthFile("")
         self.auth_problem = ""
         self._source = found.wanted  # looked at again, too, when it was not there or has gone
-        self._conf_seen = _signature(self._source)
+        # As it was when it was read: it may have been corrected since.
+        self._conf_seen = _signature(self._source) if found.seen == () else found.seen
         self._auth_seen: Signature = None
         self.relays = RelayMap()
         self.map_problem = ""

@@ -144,3 +144,16 @@ def test_one_that_was_empty_from_the_start_is_no_problem(folder):
     (folder / "map").write_text("")
     found = settings(folder, f"RELAYMAP {folder}/map\n")
     assert (found.auth_problem, found.map_problem) == ("", "")
+
+
+def test_a_file_that_was_corrected_while_the_owner_was_starting(folder):
+    """Between reading it and watching it lie a quarter of a second of imports: what was written then was never seen."""
+    path = folder / "dma.conf"
+    path.write_text("SMARTHOST wrong.test\n")
+    read = config.load(str(path))
+    path.write_text("SMARTHOST relay.test\n")
+    os.utime(path, ns=(1, 1))
+    found = Settings(read, Log())
+    assert found.refresh()
+    assert str(found.config.SMARTHOST) == "relay.test"
+    assert not found.refresh()
