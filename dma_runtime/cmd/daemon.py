@@ -95,6 +95,7 @@ def own(config: Config, log: MailLog, goal: Goal, *, debug: bool = False, attend
     for warning in [*config.warnings, *spool.prepare(own_only=config.user_mode)]:
         log.warning(warning)
     trace = _to_stderr if debug else _to_file(config, log)
+    until = time.monotonic() + PATIENCE
     while True:
         try:
             if hold(spool, config, log, goal, trace=trace, attendants=attendants) is not None:
@@ -111,7 +112,10 @@ def own(config: Config, log: MailLog, goal: Goal, *, debug: bool = False, attend
             time.sleep(AGAIN)
             continue
         if not goal.resident and not attendants:
-            return 0
+            # Whoever owns the queue works on it. That everything is to be tried now it may not know: it was starting.
+            if not goal.run or ask(spool, {"do": "run", "ids": None}, timeout=CHANGE) or time.monotonic() > until:
+                return 0
+            continue
         # Who is here for a run or until the queue is empty makes room for one who serves the socket.
         answer = ask(spool, {"do": "leave"}, timeout=CHANGE)
         if answer is not None and "error" in answer:

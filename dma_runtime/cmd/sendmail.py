@@ -167,7 +167,7 @@ def show_queue(caller: Caller) -> int:
 
 def run_queue(caller: Caller) -> int:
     """`-q`: attempt everything now; with -D or -v return after one attempt of each."""
-    from dma_runtime.system.ownership import announce
+    from dma_runtime.system.ownership import ring
     from dma_runtime.system.spool import Spool
 
     spool = Spool(caller.config.SPOOLDIR)
@@ -180,7 +180,8 @@ def run_queue(caller: Caller) -> int:
         if daemon.run_queue(caller.config, log, verbose=caller.options.verbose):
             caller.leave_owner(run=False)
         return EX_OK
-    announce(spool, b'{"do":"run","ids":null,"wait":false}\n', lambda: caller.leave_owner(run=True))
+    if not ring(spool, b'{"do":"run","ids":null,"wait":false}\n'):
+        caller.leave_owner(run=True)  # it takes the queue, or tells whoever has just taken it
     return EX_OK
 
 

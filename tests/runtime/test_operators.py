@@ -494,3 +494,13 @@ class TestAnOwnerThatDoesNotAnswer:
 
     def test_a_submission_in_the_foreground_was_accepted_all_the_same(self, held):
         assert daemon.foreground(parse(held.conf.read_text(), str(held.conf)), held.files(), MailLog()) is True
+
+    def test_a_run_for_an_owner_that_is_only_just_starting_is_not_lost(self, held):
+        """`dma -q` found the lock taken and nobody listening, and left it at that."""
+        held.run("-q")
+        with held.ownership.listen() as bell:
+            bell.settimeout(20)
+            caller, _ = bell.accept()
+            with caller, caller.makefile("rw") as line:
+                assert json.loads(line.readline())["do"] == "run"
+                line.write('{"done": true}\n')
