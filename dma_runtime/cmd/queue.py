@@ -177,7 +177,8 @@ def _read_rows(spool: Spool, config: Config) -> list[listing.Row]:
 def _list(spool: Spool, config: Config, options: argparse.Namespace) -> int:
     silent: list[str] = []
     found = rows(spool, config, silent)
-    trouble = silent + [telling.log_line(standing) for standing in notice.current(config.SPOOLDIR)] + [
+    said = silent + [telling.log_line(standing) for standing in notice.current(config.SPOOLDIR)]  # on standard error, too
+    trouble = [
         f"{row['id']} is older than a day" for row in found if isinstance(row["age"], int) and row["age"] > OLD
     ]
     trouble += [f"{row['id']} has failed for good" for row in found if row["state"] == "failed"]
@@ -185,7 +186,7 @@ def _list(spool: Spool, config: Config, options: argparse.Namespace) -> int:
         trouble.append(left)
         if not options.check:
             print(f"dma-queue: {left}", file=sys.stderr)
-    trouble += [f"no mail is taken: {problem.text}" for problem in config.problems]
+    said += [f"no mail is taken: {problem.text}" for problem in config.problems]
     if options.check and config.by_socket and (why := _unreachable(config.SOCKET)):
         trouble.append(f"no mail is taken: no mail service listens at {config.SOCKET}: {why}")
     try:
@@ -194,14 +195,16 @@ def _list(spool: Spool, config: Config, options: argparse.Namespace) -> int:
         trouble.append(f"no mail is taken: {full.text}")
     if options.json:
         print(json.dumps(found, indent=1))
+        if options.check:
+            sys.stderr.writelines(f"dma-queue: {cause}\n" for cause in trouble)
     elif options.check:
-        print("\n".join(trouble) or f"ok, {len(found)} queued")
+        print("\n".join(said + trouble) or f"ok, {len(found)} queued")
     elif not found:
         print("Mail queue is empty")
     else:
         for row in found:
             _print_row(row)
-    return 1 if options.check and trouble else 0
+    return 1 if options.check and (said or trouble) else 0
 
 
 def _unreachable(path: str) -> str:

@@ -168,7 +168,9 @@ class TestMonitoring:
         kept = self.failed(agent, server)
         ran = agent.program("dma-queue", "list", "--check", check=1)
         assert f"{kept} has failed for good".encode() in ran.stdout
-        assert verb(agent, "list", "--check", status=1)[0][0]["state"] == "failed"
+        rows, said = verb(agent, "list", "--check", status=1)
+        assert rows[0]["state"] == "failed"
+        assert f"dma-queue: {kept} has failed for good\n" in said
 
     def test_it_can_be_retried_when_the_cause_is_gone(self, agent, server):
         kept = self.failed(agent, server)
