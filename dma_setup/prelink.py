@@ -4,7 +4,7 @@ Of the time that `sendmail` took above a bare interpreter nine tenths went into 
 module files. An image lies among the library's compiled files and is as good or bad as they are; the launcher takes the
 modules from it when it was made for this very interpreter and each source is still the one it was made of. Otherwise, and
 when there is none or it is damaged, they are imported as ever: nothing depends on it but time. So it is no change that is
-planned, journaled or taken back, and an upgrade in place needs no ceremony.
+planned or journaled, and an upgrade in place needs no ceremony. When the machine's launcher goes, it goes too (`remove`).
 
 The file: the interpreter's MAGIC_NUMBER, then marshal of (loader, stamps, modules, maker):
 - stamps: (path, mtime in ns, size) of each source;
@@ -21,6 +21,7 @@ from __future__ import annotations
 import __future__
 
 import ast
+import glob
 import hashlib
 import importlib.machinery
 import marshal
@@ -79,6 +80,15 @@ def command(python: str, library: str, image: str) -> list[str]:
 def stem(library: str, image: str) -> str:
     """Where the image is, up to the interpreter's tag; the launcher puts that behind it, and `.image`."""
     return f"{library}/{PACKAGE}/__pycache__/{image}."
+
+
+def remove(library: str, image: str) -> None:
+    """Take away what `main` left in the library, for any interpreter. Raises OSError."""
+    for path in glob.glob(glob.escape(stem(library, image)) + "*.image*"):
+        os.unlink(path)
+    folder = os.path.dirname(stem(library, image))
+    if os.path.isdir(folder) and not os.listdir(folder):
+        os.rmdir(folder)
 
 
 def build(names: Sequence[str], maker: bytes) -> bytes:
@@ -168,12 +178,17 @@ def main(library: str, image: str) -> None:
     if _is_current(path, maker):
         return
     content = build(IMAGES[image], maker)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    folder = os.path.dirname(path)
+    if not os.path.isdir(folder):
+        os.mkdir(folder)
+        os.chmod(folder, 0o755)  # whatever the umask is: every user reads there
     part = f"{path}.{os.getpid()}"
     try:
         with open(part, "xb") as file:
             file.write(content)
-        os.chmod(part, 0o644)
+            os.fchmod(file.fileno(), 0o644)
+            file.flush()
+            os.fsync(file.fileno())
         os.rename(part, path)
     except OSError:
         if os.path.lexists(part):

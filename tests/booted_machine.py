@@ -55,7 +55,6 @@ LIVES = (
     "var/log",
     "var/cache",
     "root",
-    "opt/dma",
     "var/lib/dma-setup",
     "var/lib/systemd",
 )
@@ -244,6 +243,8 @@ class BootedMachine:
             folders[:] = sorted(name for name in folders if os.path.join(folder, name) not in skipped)
             for name in [*folders, *names]:
                 path = os.path.join(folder, name)
+                if name == "__pycache__" or name.endswith(".pyc"):
+                    continue  # Python's own; whatever else lies there counts
                 status = os.lstat(path)
                 owner = (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid)
                 if stat.S_ISLNK(status.st_mode):

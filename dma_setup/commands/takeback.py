@@ -7,13 +7,14 @@ import os
 import sys
 from typing import Any
 
-from dma_setup import itself, modes, undo
+from dma_setup import itself, modes, reader, undo
 from dma_setup.errors import DONE, FAILED, WOULD_CHANGE, SetupError
 from dma_setup.journal import prepare
 from dma_setup.place import Place
 from dma_setup.report import Report
 from dma_setup.system import Lock, System
 from dma_setup.undo import Undone
+from dma_setup.verbs import launcher
 
 
 def register(verbs: Any) -> None:
@@ -49,7 +50,10 @@ def _run(options: argparse.Namespace, report: Report) -> int:
             count = undo.forget(place, system)
             report.line(f"{count} journal{'s' if count != 1 else ''} deleted; nothing can be taken back any more.")
             return DONE
+        before = reader.library(place, system)
         found = undo.run(place, system)
+        if left := launcher.forget(place, system, before):
+            found.left.append(left)
     finally:
         lock.release()
     report.document["undo"] = vars(found)

@@ -61,6 +61,21 @@ def refresh(place: Place, system: System) -> None:
         system.run(prelink.command(python, where, _image(place)))
 
 
+def forget(place: Place, system: System, before: tuple[str, str] | None) -> str:
+    """The image goes when the installed launcher has another library than `before` (as of `reader.library`), or is gone. Only in
+    system mode: a person's library may have launchers in other homes too. Returns what could not be done, "" for nothing."""
+    if before is None or place.is_user or not place.is_live:
+        return ""
+    after = reader.library(place, system)
+    if after is not None and after[1] == before[1]:
+        return ""
+    try:
+        prelink.remove(before[1], _image(place))
+    except OSError as error:
+        return f"{error.filename}: {error.strerror}"
+    return ""
+
+
 def _image(place: Place) -> str:
     return "submit" if place.is_user else "handover"
 

@@ -46,6 +46,7 @@ def test_a_machine_from_nothing_to_mail_and_back(machine, server):
     assert "nothing to change" in again.stdout
 
     everybody_can_submit(machine, server)
+    a_submission_comes_out_of_the_image(machine, server)
     nobody_gets_at_the_secret(machine)
     mail_stays_here(machine)
     nothing_is_lost_by_kill_9(machine, server)
@@ -75,6 +76,23 @@ def everybody_can_submit(machine, server):
     wait_for(server, ["alice", "cron", "dynamic", "socket only"])
     (mine,) = [message for message in server.messages if b"Subject: alice\r\n" in message.content]
     assert re.search(rb"(?m)^Received: from alice \(uid [0-9]+\)", mine.content), "identity from the kernel"
+
+
+def a_submission_comes_out_of_the_image(machine, server):
+    """What an ordinary user's sendmail imports: it works while nobody can read the modules themselves."""
+    (image,) = machine.tree.glob("opt/dma/dma_runtime/__pycache__/*.image")
+    found = image.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (0, 0, 0o644)
+    sources = [path for path in (machine.tree / "opt/dma/dma_runtime").rglob("*") if path.suffix in (".py", ".pyc")]
+    modes = {path: path.stat().st_mode & 0o777 for path in sources}
+    for path in sources:
+        path.chmod(0o600)
+    try:
+        machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("by the image"), user="alice")
+    finally:
+        for path, mode in modes.items():
+            path.chmod(mode)
+    wait_for(server, ["by the image"])
 
 
 def nobody_gets_at_the_secret(machine):

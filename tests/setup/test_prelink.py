@@ -136,6 +136,30 @@ def test_it_is_made_anew_when_a_source_changed_and_else_left(mail):
     assert [path.suffix for path in first.parent.iterdir()] == [".image"], "and nothing else is written"
 
 
+def test_everybody_may_read_it_whatever_the_umask_is(mail):
+    """Root's may be 077, and a library that was installed without compiled files has no room for them yet."""
+    folder = mail.library / "dma_runtime/__pycache__"
+    assert not folder.exists()
+    before = os.umask(0o077)
+    try:
+        image = mail.make()
+    finally:
+        os.umask(before)
+    assert (folder.stat().st_mode & 0o777, image.stat().st_mode & 0o777) == (0o755, 0o644)
+
+
+def test_it_is_taken_away_with_all_that_was_made_for_it(mail):
+    folder = mail.make("handover").parent
+    (folder / "handover.cpython-399.image").write_bytes(b"of an older Python")
+    (folder / "handover.cpython-311.image.77").write_bytes(b"cut off")
+    other = mail.make("submit")
+    prelink.remove(str(mail.library), "handover")
+    assert list(folder.iterdir()) == [other]
+    prelink.remove(str(mail.library), "submit")
+    assert not folder.exists()
+    prelink.remove(str(mail.library), "submit")
+
+
 def test_a_library_that_cannot_be_written_keeps_its_sources(mail):
     (mail.library / "dma_runtime/__pycache__").write_text("in the way")
     assert mail.make(status=1) is None
