@@ -181,7 +181,7 @@ def main(library: str, image: str) -> None:
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):
         os.mkdir(folder)
-        os.chmod(folder, 0o755)  # whatever the umask is: every user reads there
+        os.chmod(folder, 0o755)  # noqa: S103  # whatever the umask is: every user reads there
     part = f"{path}.{os.getpid()}"
     try:
         with open(part, "xb") as file:

@@ -15,6 +15,8 @@ from dma_setup.checkup.finding import FAIL, OK, WARN, Diagnosis, Patient
 from dma_setup.facts.mailers import mailer_name
 from dma_setup.reader import ACCOUNT, of_launcher
 from dma_setup.system import DIRECTORY, FILE, LINK
+from dma_setup.verbs.launcher import DOORS
+from dma_setup.verbs.library import proof
 from dma_setup.verbs.mailer import KNOWN
 
 
@@ -101,10 +103,26 @@ def launcher(patient: Patient) -> Iterator[Diagnosis]:
         if not os.path.exists(place.at(path, follow=True)):
             yield Diagnosis("program", FAIL, f"the {what} of the program that sends mail is gone", f"there is no {path}", again)
             return
-        if not place.is_user and place.is_live and (why := distrust(path, 0)):
-            yield Diagnosis("program", FAIL, f"somebody else than root can change the {what} that root's mail runs by", why, again)
-            return
+    if not place.is_user and place.is_live and (found := _unproved(patient, python, library)) is not None:
+        yield found
+        return
     yield Diagnosis("program", OK, "the program is there, with its interpreter and library")
+
+
+def _unproved(patient: Patient, python: str, library: str) -> Diagnosis | None:
+    """The proof that setup made before its plan, made again: what root's mail runs by still belongs to root alone."""
+    folder = patient.place.library
+    says = "that root's mail runs by is not root's alone, or not there for every user"
+    for name in DOORS:
+        path = f"{folder}/{name}"
+        if patient.system.look(path) is not None and (why := distrust(path, 0)):
+            mend = f"sudo chown root:root {folder} {path} && sudo chmod 755 {folder} {path}"
+            return Diagnosis("program", FAIL, f"the program {says}", why, mend)
+    if why := distrust(python, 0):
+        return Diagnosis("program", FAIL, f"the interpreter {says}", why, patient.again())
+    if why := proof(library):
+        return Diagnosis("program", FAIL, f"the library {says}", why, patient.again())
+    return None
 
 
 def where_it_is_kept(patient: Patient) -> Iterator[Diagnosis]:

@@ -19,6 +19,8 @@ from dma_setup import journal as journals
 from dma_setup import place as places
 from dma_setup import plan as plans
 from dma_setup import undo
+from dma_setup.checkup import files
+from dma_setup.checkup.finding import Patient
 from dma_setup.errors import SetupError
 from dma_setup.secret import SecretAnswer
 from dma_setup.system import Ran, System
@@ -293,6 +295,34 @@ def test_the_proof_follows_links(open_folder):
     assert library.proof(str(between / "link")) == ""
     os.chown(between, 1000, 1000)
     assert "belongs to uid 1000" in library.proof(str(between / "link"))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "text", "evidence"),
+    [
+        (lambda f: None, "the program is there", ""),
+        (lambda f: os.chmod(f / "library/dma_runtime/system/fs.py", 0o666), "the library that root's mail runs by", "fs.py"),
+        (lambda f: os.chown(f / "library/dma_runtime/image", 1000, 0), "the library that root's mail runs by", "image"),
+        (lambda f: os.chown(f / "programs/dmad", 1000, 0), "the program that root's mail runs by", "dmad belongs to uid 1000"),
+        (lambda f: os.chmod(f / "programs/dma", 0o777), "the program that root's mail runs by", "can be written by others"),
+        (lambda f: os.chmod(f / "programs", 0o777), "the program that root's mail runs by", "can be written by others"),
+        (lambda f: os.chown(f / "python", 1000, 0), "the interpreter that root's mail runs by", "belongs to uid 1000"),
+    ],
+)
+def test_doctor_repeats_the_proof(open_folder, break_it, text, evidence):
+    """What setup looked at once may be another's by now: each file of the library, and the launchers themselves."""
+    programs = open_folder / "programs"
+    programs.mkdir()
+    for name in ("library/dma_runtime/image", "python", "programs/dmad"):
+        (open_folder / name).write_text("")
+    (programs / "dma").write_text(f'#!{open_folder}/python -IS\nimport sys\nsys.path.insert(0, "{open_folder}/library")\n')
+    (programs / "dma").chmod(0o755)
+    break_it(open_folder)
+    place = dataclasses.replace(places.for_system(), library=str(programs), config=str(open_folder))
+    patient = Patient(place, System(), None, online=False, now=0)
+    (found,) = files.launcher(patient)
+    assert (text in found.text, evidence in found.evidence) == (True, True), found
+    assert (found.severity, bool(found.command)) == (("ok", False) if not evidence else ("fail", True))
 
 
 class Programs(Machine):
