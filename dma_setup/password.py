@@ -87,8 +87,8 @@ def check(present: Present, place: Place, system: System) -> Secret:
     signed_on(present)
     found = present.login
     assert found is not None
-    if found.reference.kind == authconf.FILE:
-        found.reference.value = Secret(place.at(found.reference.value.reveal()))
+    if found.reference.kind == authconf.FILE and not place.is_live:
+        found.reference.value = Secret(place.at(found.reference.value.reveal(), follow=True))
     return reader.read(place, system, present.config, found)
 
 

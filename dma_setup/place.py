@@ -80,6 +80,10 @@ class Place:
             return "~" + path[len(self.home) :]
         return path
 
+    def typed(self, path: str) -> str:
+        """A path in a command that is typed here: below --root not that of the same name on this machine."""
+        return self.shown(path) if self.is_live else self.at(path)
+
 
 def login_name(uid: int) -> str:
     try:

@@ -336,7 +336,7 @@ class Wizard:
             self.report.line(f"Done. {name} delivers mail itself.")
         if not self.driver.guided:
             return
-        answers_file = self.place.shown(saved.path_for(self.place.config, self.recipe.name))
+        answers_file = self.place.typed(saved.path_for(self.place.config, self.recipe.name))
         self.report.line("  see the queue      mailq")
         self.report.line(f"  check again        {itself.command(self.place, 'doctor')}")
         self.report.line(f"  undo all of this   {itself.command(self.place, 'undo')}")

@@ -12,7 +12,7 @@ from dma_setup.checkup.finding import FAIL, OK, WARN, Diagnosis, Patient
 
 def settings(patient: Patient) -> Iterator[Diagnosis]:
     config, path = patient.config, patient.place.shown(patient.place.dma_conf)
-    edit = f"{patient.sudo}${{EDITOR:-vi}} {path}"
+    edit = patient.edit
     for problem in config.problems:
         yield Diagnosis("configuration", FAIL, "dma.conf has a bad value: no mail is taken or sent", problem.text, edit)
     for warning in config.warnings:
@@ -24,7 +24,7 @@ def settings(patient: Patient) -> Iterator[Diagnosis]:
 def in_the_clear(patient: Patient) -> Iterator[Diagnosis]:
     """Settings that let a password go where it may be read."""
     config = patient.config
-    edit = f"{patient.sudo}${{EDITOR:-vi}} {patient.place.shown(patient.place.dma_conf)}"
+    edit = patient.edit
     if patient.login is None:
         return
     if config.INSECURE:
@@ -53,7 +53,7 @@ def root(patient: Patient) -> Iterator[Diagnosis]:
     path = config.ALIASES
     entry = patient.system.look(place.at(path, follow=True))
     found = aliases.parse(entry.content.decode("utf-8", "surrogateescape") if entry is not None else "", path)
-    edit = f"{patient.sudo}${{EDITOR:-vi}} {shlex.quote(place.shown(path))}"
+    edit = patient.edit_of(path)
     for problem in found.problems:
         yield Diagnosis("aliases", WARN, "a line of the aliases is not understood and counts for nothing", problem, edit)
     readers = _readers("root", found, set())
@@ -73,7 +73,7 @@ def root(patient: Patient) -> Iterator[Diagnosis]:
             WARN,
             "root's mail stays on this machine, where perhaps nobody reads it",
             seen,
-            f"echo {line} | sudo tee -a {path}",
+            f"echo {line} | sudo tee -a {shlex.quote(place.typed(path))}",
         )
 
 
@@ -114,5 +114,5 @@ def mailname(patient: Patient) -> Iterator[Diagnosis]:
             WARN,
             "/etc/mailname is a name that means every machine; replies to this one's senders go nowhere",
             f"/etc/mailname: {name}",
-            "hostname --fqdn | sudo tee /etc/mailname",
+            "hostname --fqdn | sudo tee /etc/mailname" if patient.place.is_live else patient.edit_of("/etc/mailname"),
         )

@@ -6,6 +6,7 @@ open); `evidence`: what was seen, quoted; `command`: the one that mends it, or s
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -66,7 +67,7 @@ class Patient:
         recipe, path = last_recipe(self.place, self.system)
         if not recipe:
             return self.setup("RECIPE") + "    # dma-setup list shows the recipes"
-        answers = self.place.shown(path)
+        answers = self.place.typed(path)
         return f"{self.setup(recipe)} --answers {answers}" + (f" {more}" if more else "")
 
     def sender_domain(self) -> tuple[str, str]:
@@ -79,6 +80,16 @@ class Patient:
             said = entry.content.decode("utf-8", "replace").split("\n")[0].strip() if entry is not None else ""
             return said.lower(), mailname
         return mail_name(self.config).lower(), mailname or "the host's name"
+
+    @property
+    def edit(self) -> str:
+        """The command that opens dma.conf."""
+        return self.edit_of(self.place.dma_conf)
+
+    def edit_of(self, path: str) -> str:
+        """The command that opens the file at `path`. A path with blanks is quoted, one with `~` is not: the shell knows it."""
+        where = self.place.typed(path)
+        return f"{self.sudo}${{EDITOR:-vi}} {where if where.startswith('~') else shlex.quote(where)}"
 
     @property
     def sudo(self) -> str:

@@ -90,7 +90,7 @@ def home(patient: Patient) -> Iterator[Diagnosis]:
             FAIL,
             "the queue lies in memory: a reboot loses what waits",
             f"{point} is a {kind}",
-            f"{patient.sudo}${{EDITOR:-vi}} {patient.place.shown(patient.place.dma_conf)}    # SPOOLDIR on a disk",
+            f"{patient.edit}    # SPOOLDIR on a disk",
         )
     elif kind == "overlay" and in_container():
         yield Diagnosis(

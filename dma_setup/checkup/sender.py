@@ -94,7 +94,7 @@ def _who(patient: Patient) -> str:
 def _no_domain(patient: Patient, domain: str, source: str) -> Diagnosis:
     text = f"mail leaves as somebody@{domain}, which is a name on this machine only: receivers distrust it and cannot answer"
     if source == "MASQUERADE":
-        command = f"{patient.sudo}${{EDITOR:-vi}} {patient.place.shown(patient.place.dma_conf)}    # MASQUERADE you@your.domain"
+        command = f"{patient.edit}    # MASQUERADE you@your.domain"
     else:
         command = patient.again("--set sender=you@your.domain")
     return Diagnosis("sender", WARN, text, f"{source}: {domain or '(empty)'}", command)

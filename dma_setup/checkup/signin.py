@@ -39,9 +39,9 @@ def _password(patient: Patient, relay: Relay) -> tuple[Secret | None, Diagnosis 
     if login is None:
         if relay.port not in ("465", "587"):
             return None, None
-        path = patient.place.shown(patient.config.AUTHPATH or patient.place.auth_conf)
+        path = patient.config.AUTHPATH or patient.place.auth_conf
         text = f"there is no login for {relay.host}, though port {relay.port} is for those who sign in"
-        return None, Diagnosis("password", WARN, text, f"{path} has no line for it", f"{patient.sudo}${{EDITOR:-vi}} {path}")
+        return None, Diagnosis("password", WARN, text, f"{patient.place.shown(path)} has no line for it", patient.edit_of(path))
     try:
         found = password.check(patient.present, patient.place, patient.system)
     except SetupError as problem:

@@ -123,6 +123,8 @@ def test_a_password_in_the_image_is_read_as_its_own_account_will(home, root):
         assert "the password of alice can be read" in " ".join(home.run("doctor", *here).stdout.split())
         saved = ("smarthost", *here, "--answers", str(root / "etc/dma/answers.smarthost.yml"), "--check")
         assert home.run(*saved).returncode == 0, "it is the one that is stored already"
+        again = f"smarthost --root {root} --answers {root}/etc/dma/answers.smarthost.yml"
+        assert again in " ".join(home.run("doctor", *here).stdout.split()), "not the file of that name on this machine"
         same = home.run("secret", "rotate", *here, given=PASSWORD + "\n")
         assert (same.returncode, same.stderr) == (1, "dma-setup: that is the password in use already; nothing was changed\n")
         path = root / "etc/dma/secrets/dma.localhost.alice"
@@ -138,3 +140,14 @@ def test_a_password_in_the_image_is_read_as_its_own_account_will(home, root):
         assert "dma.localhost.alice: empty" in home.run("secret", "check", *here).stderr
         path.unlink()
         assert "no such file" in home.run("secret", "check", *here).stderr
+
+
+def test_what_doctor_says_of_an_image_is_done_to_the_image(home, root):
+    """`sudo tee -a /etc/aliases` would give this machine's root mail to somebody."""
+    (root / "etc/dma").mkdir(parents=True)
+    (root / "etc/dma/dma.conf").write_text("SMARTHOST relay.example.org\nPORT 587\nNOSUCH thing\n")
+    (root / "etc/mailname").write_text("localhost\n")
+    said = home.run("doctor", "--root", str(root)).stdout
+    commands = [line.strip() for line in said.splitlines() if line.startswith("    -> ") and "sudo" in line]
+    assert len(commands) >= 4, said
+    assert [line for line in commands if str(root) not in line] == []
