@@ -204,6 +204,14 @@ def test_questions(mail):
     assert there.heard[2][0].recipients == ["a"]
 
 
+def test_a_listing_commands_no_terminal(mail):
+    """The account dma may have been broken into; root's terminal obeys nothing that it says."""
+    rows = frames.frame(frames.OUTPUT, "ID\t: 1\nTo\t: \x1b]0;x\x07ä\x9b2J\r\x7f@y\n".encode()) + frames.status(0)
+    daemon(mail, says(rows))
+    shown = mail.run(program=mail.launcher("mailq")).stdout
+    assert shown == "ID\t: 1\nTo\t: ?]0;x?ä\x9b2J??@y\n".encode()
+
+
 def test_what_was_accepted_is_accepted_wherever_the_words_go(mail):
     daemon(mail, accepts, accepts)
     words = [str(mail.program), "-v", "b@y"]

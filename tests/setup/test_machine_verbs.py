@@ -298,6 +298,34 @@ def test_the_proof_follows_links(open_folder):
 
 
 @pytest.mark.parametrize(
+    ("break_it", "reason"),
+    [
+        (lambda f: os.chown(f / "python3", 1000, 0), "python3 belongs to uid 1000"),
+        (lambda f: os.chmod(f / "python3", 0o775), "python3 can be written by others"),
+        (lambda f: os.chmod(f / "bin", 0o777), "can be written by others"),
+        (lambda f: os.chown(f / "bin", 1000, 0), "belongs to uid 1000, not to root"),
+        (lambda f: os.lchown(f / "bin/python3", 1000, 0), "belongs to uid 1000, not to root"),
+        (lambda f: os.chmod(f / "python3", 0o700), "cannot be read by every user"),
+    ],
+)
+def test_an_interpreter_that_is_not_roots_alone_runs_no_mail_of_roots(open_folder, break_it, reason, monkeypatch):
+    """Otherwise who can write it, or replace it, would run as root with the next cron job."""
+    (open_folder / "bin").mkdir()
+    shutil.copy("/usr/bin/python3", open_folder / "python3")
+    (open_folder / "bin/python3").symlink_to("../python3")
+    theirs = str(open_folder / "bin/python3")
+    monkeypatch.setattr(library, "PYTHON", theirs)
+    assert library.interpreter(view_of("")) == theirs
+    break_it(open_folder)
+    monkeypatch.setattr(library.sys, "executable", "/nonexistent")
+    with pytest.raises(SetupError, match="no Python .* that belongs to root alone; mend it with: ") as refused:
+        library.interpreter(view_of(""))
+    assert reason in refused.value.details[0]
+    monkeypatch.setattr(library.sys, "executable", "/usr/bin/python3")
+    assert library.interpreter(view_of("")) == os.path.realpath("/usr/bin/python3"), "another one of root's is taken"
+
+
+@pytest.mark.parametrize(
     ("break_it", "text", "evidence"),
     [
         (lambda f: None, "the program is there", ""),
