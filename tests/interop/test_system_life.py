@@ -1,6 +1,9 @@
 """The machine's mailer as it lives: a booted Debian behind a real Postfix, with cron, mail(1) and sandboxed services as its
 users, every process of its killed at work, and switched off in the middle."""
 
+import json
+import re
+import threading
 import time
 
 import postfix
@@ -27,7 +30,8 @@ def relay():
 def machine(relay, tmp_path_factory):
     machine = BootedMachine(tmp_path_factory.mktemp("life"))
     with machine:
-        machine.run("useradd", "--create-home", "--shell", "/bin/sh", "alice")
+        for login in ("alice", "bob"):
+            machine.run("useradd", "--create-home", "--shell", "/bin/sh", login)
         set_up(machine, relay, login=LOGIN, sender=LOGIN)
         wait_for(relay, subjects(relay)[:1])
         machine.run("sh", "-c", "echo 'RETRY 2s 4s' >> /etc/dma/dma.conf")
@@ -192,6 +196,114 @@ def test_the_submitter_and_the_daemon_are_killed_together(machine, relay):
     machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("after them"), user="alice")
     wait_for(relay, ["after them"])
     assert not [subject for subject in subjects(relay) if subject.startswith("half")], "no part of a message was accepted"
+
+
+# ---------------------------------------------------------------- curious users
+
+# What every user may do all day: look at every process, and at everything that is kept in memory or in passing.
+WATCH = """
+import glob, json, os, sys, time
+word, found, seen, denied = sys.stdin.readline().strip().encode(), set(), set(), set()
+def look(path):
+    try:
+        with open(path, "rb") as file:
+            data = file.read(1 << 20)
+    except OSError as error:
+        if isinstance(error, PermissionError): denied.add(path)
+        return b""
+    if word in data: found.add(path)
+    return data
+while not os.path.exists("/run/stop-watching"):
+    for pid in [name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]:
+        seen.update(look(f"/proc/{pid}/cmdline").decode("utf-8", "replace").split("\\0"))
+        for name in ("environ", "mem", "fd/0", "fd/1", "fd/3", "root/etc/dma/auth.conf", "cwd/etc/dma/auth.conf"):
+            look(f"/proc/{pid}/{name}")
+        for path in glob.glob(f"/proc/{pid}/root/run/credentials/*/*"): look(path)
+    for folder in ("/run", "/dev/shm", "/tmp", "/var/tmp", "/etc/dma", "/var/lib/dma-setup", "/var/spool/dma"):
+        for where, _, names in os.walk(folder, onerror=lambda error: denied.add(error.filename)):
+            for name in names:
+                if not name.endswith(("fifo", ".sock", "initctl")) and os.path.isfile(f"{where}/{name}"): look(f"{where}/{name}")
+json.dump([sorted(found), sorted(seen), sorted(denied)], sys.stdout)
+"""
+
+
+def test_the_password_passes_where_no_user_sees_it(machine, relay):
+    """While it is entered, checked, decrypted and used: in no command line, environment, memory or file that others can read; in
+    no log; and no process that holds it leaves a core."""
+    slow = "[Service]\nExecStart=\nExecStart=/bin/sh -c 'sleep 1; exec /usr/local/lib/dma/dma-secret'\n"
+    path = drop_in(machine, "dma-secret@.service", slow)  # so long does everybody see it
+    watched = []
+    watcher = threading.Thread(
+        target=lambda: watched.append(machine.run("python3", "-c", WATCH, given=PASSWORD + "\n", user="alice", seconds=120).stdout)
+    )
+    watcher.start()
+    try:
+        machine.run("dma-setup", "secret", "set", given=PASSWORD + "\n")
+        machine.run("dma-setup", "secret", "check")
+        machine.run("systemctl", "restart", "dma.service")
+        machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("watched"), user="bob")
+        wait_until(machine, lambda: instances(machine, "dma-secret"))
+        limits = [machine.run("cat", f"/proc/{pid}/limits").stdout for pid in instances(machine, "dma-secret")]
+        limits.append(machine.run("cat", f"/proc/{main_process(machine)}/limits").stdout)
+        wait_for(relay, ["watched"])
+    finally:
+        machine.run("touch", "/run/stop-watching")
+        watcher.join(130)
+        machine.run("rm", path, "/run/stop-watching")
+        machine.run("systemctl", "daemon-reload")
+    found, seen, denied = json.loads(watched[0])
+    assert found == []
+    assert {"dma_setup.keyring_child", "/usr/local/lib/dma/dmad", "sleep"} <= set(seen), "it looked while it happened"
+    assert [one for one in denied if one.startswith("/run/credentials/dma-secret@")], "it met the credential, decrypted"
+    assert len(limits) >= 2
+    assert all(re.search(r"Max core file size +0 +0 ", one) for one in limits), limits
+    journal = machine.run("journalctl", "--no-pager", "--output=export", "--all").stdout
+    assert "dma-secret" in journal
+    assert PASSWORD not in journal
+    assert not machine.run("journalctl", "--no-pager", "--quiet", "--identifier=dma", user="alice", check=False).stdout.strip()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("systemctl", "stop", "dma.service"),
+        ("systemctl", "start", "dma-secret@1.service"),
+        ("systemctl", "set-property", "--runtime", "dma.service", "CPUQuota=1%"),
+        ("systemctl", "set-environment", "PYTHONPATH=/home/alice"),
+        ("systemd-creds", "decrypt", "--name=dma.localhost.alice", "/etc/dma/credentials/dma.localhost.alice.cred", "-"),
+        ("systemd-run", "--uid=dma", "--wait", "--pipe", "cat", "/etc/dma/auth.conf"),
+        ("dma-setup", "secret", "check", "--system"),
+        ("dma-setup", "undo", "--system"),
+    ],
+)
+def test_what_is_roots_to_say(machine, words):
+    done = machine.run(*words, user="alice", check=False)
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert machine.run("systemctl", "is-active", "dma.socket", "dma.service").stdout == "active\n" * 2
+    assert "PYTHONPATH" not in machine.run("systemctl", "show-environment").stdout
+
+
+TRAPS = ("sitecustomize", "usercustomize", "keyring", "yaml", "jinja2", "trap", "dma_setup", "dma_runtime", "os", "encodings")
+
+
+@pytest.mark.parametrize("words", [("secret", "check"), ("secret", "set"), ("doctor", "--offline"), ("list",)])
+def test_root_sets_up_in_a_users_directory_and_imports_nothing_of_it(machine, words):
+    """`sudo -E`, or a shell that kept HOME: what lies there is somebody else's, keyringrc.cfg with its module too."""
+    home = "/home/alice/room"
+    trap = "open('/run/trapped', 'w').close()\\n"
+    config = f"[backend]\\ndefault-keyring=trap.Keyring\\nkeyring-path={home}\\n"
+    packages = ".local/lib/python3.11/site-packages"
+    make = f"mkdir -p {home}/{packages} {home}/.config/python_keyring; cd {home}; "
+    make += f"printf \"{config}\" > .config/python_keyring/keyringrc.cfg; "
+    make += f"for n in {' '.join(TRAPS)}; do printf \"{trap}\" > $n.py; cp $n.py {packages}; done"
+    machine.run("sh", "-c", make, user="alice")
+    environment = {"HOME": home, "XDG_CONFIG_HOME": f"{home}/.config", "XDG_DATA_HOME": home}
+    environment |= {"PYTHON_KEYRING_BACKEND": "trap.Keyring", "PYTHONPATH": home, "PYTHONUSERBASE": f"{home}/.local"}
+    environment["PYTHONSTARTUP"] = f"{home}/trap.py"
+    given = PASSWORD + "\n" if words == ("secret", "set") else ""
+    machine.run("sh", "-c", f'cd {home}; exec dma-setup "$@"', "sh", *words, given=given, **environment)
+    assert machine.run("ls", "/run/trapped", check=False).returncode != 0
 
 
 # ---------------------------------------------------------------- stopped and switched off

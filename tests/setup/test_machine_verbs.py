@@ -318,7 +318,7 @@ def test_an_interpreter_that_is_not_roots_alone_runs_no_mail_of_roots(open_folde
     assert library.interpreter(view_of("")) == theirs
     break_it(open_folder)
     monkeypatch.setattr(library.sys, "executable", "/nonexistent")
-    with pytest.raises(SetupError, match="no Python .* that belongs to root alone; mend it with: ") as refused:
+    with pytest.raises(SetupError, match=r"no Python .* that belongs to root alone; mend it with: ") as refused:
         library.interpreter(view_of(""))
     assert reason in refused.value.details[0]
     monkeypatch.setattr(library.sys, "executable", "/usr/bin/python3")
