@@ -82,7 +82,10 @@ def _outcome(path: str, asked: Posting, stored: StoredMessage, wait: float) -> O
     except _Unreachable as problem:
         text = str(problem)
     unit = os.path.basename(path).removesuffix(".sock")
-    hint = f"see `systemctl status dma-{unit}.socket' and the log"
+    if os.path.isdir("/run/systemd/system"):
+        hint = f"see `systemctl status dma-{unit}.socket' and the log"
+    else:
+        hint = f"let a supervisor run `dma-mailbox --listen {path}' as root"
     return Outcome(DEFERRED, text, status="4.3.0", tell=True, hint=hint)
 
 

@@ -69,6 +69,7 @@ def waking(patient: Patient) -> Iterator[Diagnosis]:
 
 def _units(patient: Patient) -> Iterator[Diagnosis]:
     if not _systemd(patient):
+        yield from _listeners(patient)
         return
     new = [] if patient.system.look(f"{service.UNITS}/{service.COMMANDS}") else [service.COMMANDS]  # of no use without PIPES
     asleep = [unit for unit in service.SOCKETS if unit not in new and _active(patient, unit) != "active"]
@@ -85,6 +86,34 @@ def _units(patient: Patient) -> Iterator[Diagnosis]:
         yield Diagnosis("units", FAIL, "the service failed", f"{', '.join(failed)}: failed", f"journalctl -u {failed[0]} -n 30")
     if not asleep and not failed:
         yield Diagnosis("units", OK, "the service is ready to take mail")
+
+
+def _listeners(patient: Patient) -> Iterator[Diagnosis]:
+    """Without systemd: whether a supervisor runs what takes mail, and what delivers it here."""
+    library, door = patient.place.library, patient.config.SOCKET
+    if why := _silent(door):
+        text = "programs cannot hand in mail: the daemon does not run"
+        command = f"sudo {library}/dmad    # by your supervisor, in the foreground"
+        yield Diagnosis("units", FAIL, text, f"{door}: {why}", command)
+        return
+    mailboxes = f"{os.path.dirname(door)}/mailbox.sock"
+    if not patient.config.NULLCLIENT and (why := _silent(mailboxes)):
+        text = "mail to people of this machine waits: nobody puts it into their mailboxes"
+        command = f"sudo {library}/dma-mailbox --listen {mailboxes}    # by your supervisor, in the foreground"
+        yield Diagnosis("units", WARN, text, f"{mailboxes}: {why}", command)
+        return
+    yield Diagnosis("units", OK, "the daemon is ready to take mail")
+
+
+def _silent(path: str) -> str:
+    """Why nobody can be reached at a socket; "" when somebody listens."""
+    with socket.socket(socket.AF_UNIX) as line:
+        line.settimeout(SECONDS)
+        try:
+            line.connect(path)
+        except OSError as error:
+            return error.strerror or str(error)
+    return ""
 
 
 def _active(patient: Patient, unit: str) -> str:

@@ -176,6 +176,9 @@ def _without_systemd(view: View) -> list[Change]:
         f"there is no systemd here: let your supervisor run {view.place.library}/dmad as root, in the foreground;"
         " it binds the socket and becomes the account dma"
     )
+    view.note(
+        f"and beside it, for mail to people of this machine: {view.place.library}/dma-mailbox --listen {PATHS[2]}, as root too"
+    )
     if view.entry("/etc/cron.d") is None:
         view.note(f"there is no /etc/cron.d either; without a daemon run now and then: {view.place.library}/dma-queue run --due")
         return []

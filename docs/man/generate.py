@@ -379,6 +379,13 @@ On a machine it serves the submission socket: it binds SOCKET, or takes what
 .Xr systemd 1
 hands it, and becomes the user dma before it touches network or queue.
 What has stood for a day and needs somebody is told to root by one letter then.
+.Pp
+Where there is no
+.Xr systemd 1 ,
+any supervisor runs it in the foreground, started as root, and beside it
+.Dl dma-mailbox --listen /run/dma/mailbox.sock
+as root too, which puts mail into the mailboxes of this machine.
+As process 1 of a container it passes signals on and buries orphans.
 .Sh OPTIONS
 """
     page += arguments(parser) + ".Sh SIGNALS\n" + listing(

@@ -246,6 +246,27 @@ def test_a_read_only_usr(tmp_path, monkeypatch):
         assert [each.severity for each in found] == ([severity] if severity else [])
 
 
+def test_what_listens_where_there_is_no_systemd(tmp_path, monkeypatch):
+    """A supervisor was to run them; nobody looks whether it does but doctor."""
+    monkeypatch.setattr(machine, "_systemd", lambda patient: False)
+    one = live(patient(tmp_path, f"SOCKET {tmp_path}/submit.sock\n", system=True))
+    found = only(machine.waking(one))
+    assert (found.check, found.severity) == ("units", FAIL)
+    assert found.command.startswith("sudo /usr/local/lib/dma/dmad ")
+    doors = {}
+    for name, severity in (("submit.sock", WARN), ("mailbox.sock", OK)):
+        doors[name] = socket.socket(socket.AF_UNIX)
+        doors[name].bind(f"{tmp_path}/{name}")
+        assert only(machine.waking(one)).severity != severity, "a file is not enough"
+        doors[name].listen()
+        found = only(machine.waking(one))
+        assert found.severity == severity
+        if severity == WARN:
+            assert found.command.startswith(f"sudo /usr/local/lib/dma/dma-mailbox --listen {tmp_path}/mailbox.sock ")
+    for door in doors.values():
+        door.close()
+
+
 def test_units_that_do_not_run(tmp_path, monkeypatch):
     on_systemd(monkeypatch)
     states = {"systemctl is-active dma.socket": "active\n", "systemctl is-active dma-secret.socket": "inactive\n",

@@ -613,6 +613,7 @@ class TestService:
         assert change.path == "/etc/cron.d/dma-queue"
         assert b"*/15 * * * * root /usr/local/lib/dma/dma-queue run --due >/dev/null 2>&1\n" in change.after.content
         assert "let your supervisor run /usr/local/lib/dma/dmad" in live.notes[0]
+        assert "/usr/local/lib/dma/dma-mailbox --listen /run/dma/mailbox.sock" in live.notes[1]
 
     def test_a_daemon_that_does_not_stay_has_a_timer(self, image):
         view = view_of(image)
