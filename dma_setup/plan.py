@@ -62,7 +62,8 @@ VERBS: dict[str, Verb] = {
 class Plan:
     """`changes` in the order they are made; `right`: what needs none; `config`: dma.conf as it will be.
 
-    `seen`: the journals as they were when this was planned (see `journal.state`).
+    `seen`: the journals as they were when this was planned (see `journal.state`). `asks`: the notes that want something done even
+    where nothing changes.
     """
 
     changes: tuple[Change, ...]
@@ -70,6 +71,7 @@ class Plan:
     notes: tuple[str, ...]
     config: config.Config
     seen: str = ""
+    asks: tuple[str, ...] = ()
 
     @property
     def replaces(self) -> tuple[Change, ...]:
@@ -143,7 +145,7 @@ def finish(view: View) -> Plan:
     parsed = config.parse(conf, view.place.dma_conf)
     parsed.system = not view.place.is_user and view.place.is_live
     changes = sorted(view.changes, key=lambda change: change.last)
-    return Plan(tuple(changes), tuple(view.right), tuple(view.notes), parsed, journals.state(view.place))
+    return Plan(tuple(changes), tuple(view.right), tuple(view.notes), parsed, journals.state(view.place), tuple(view.asks))
 
 
 def _mark_losses(view: View) -> None:

@@ -125,7 +125,7 @@ class Report:
                 self._change(change, width)
             if plan.right:
                 self.paragraph(f"= {', '.join(plan.right)}: already right", "  ")
-        for note in plan.notes if plan.changes else ():
+        for note in plan.notes if plan.changes else plan.asks:
             self.mark(WARN, note)
         if diff:
             self.diff(plan)

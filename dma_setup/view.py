@@ -46,6 +46,7 @@ class View:
         self.changes: list[Change] = []
         self.right: list[str] = []
         self.notes: list[str] = []
+        self.asks: list[str] = []  # those of them that hold where nothing changes too
         self.system = system
         self._stores = Stores(system)
         self._stored: dict[tuple[str, str, str], Secret | None] = {}
@@ -170,10 +171,12 @@ class View:
         if subject not in self.right:
             self.right.append(subject)
 
-    def note(self, text: str) -> None:
-        """Something the person should know about the plan."""
+    def note(self, text: str, *, asks: bool = False) -> None:
+        """Something the person should know about the plan; `asks`: or should do, also where nothing changes."""
         if text not in self.notes:
             self.notes.append(text)
+        if asks and text not in self.asks:
+            self.asks.append(text)
 
 
 def directory(mode: int) -> Entry:

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 
+from dma_setup import reader
 from dma_setup.checkup.finding import FAIL, OK, WARN, Diagnosis, Patient
 from dma_setup.facts.host import BUILT, systemd_user
 from dma_setup.facts.provider import mail_exchangers
@@ -84,7 +85,12 @@ def _units(patient: Patient) -> Iterator[Diagnosis]:
     failed = [unit for unit in ("dma.service", "dma-queue.service") if _active(patient, unit) == "failed"]
     if failed:
         yield Diagnosis("units", FAIL, "the service failed", f"{', '.join(failed)}: failed", f"journalctl -u {failed[0]} -n 30")
-    if not asleep and not failed:
+    installed = reader.library(patient.place, patient.system)
+    running = _active(patient, "dma.service") == "active"
+    if running and installed is not None and service.outdated(patient.system, installed[1]):
+        text = "the daemon still runs the program of before an upgrade"
+        yield Diagnosis("units", WARN, text, f"{installed[1]} is newer than its start", f"sudo {service.RESTART}")
+    elif not asleep and not failed:
         yield Diagnosis("units", OK, "the service is ready to take mail")
 
 

@@ -9,6 +9,9 @@ queue.
 
 from __future__ import annotations
 
+import glob
+import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +20,8 @@ from dma_setup import render
 from dma_setup import view as views
 from dma_setup.changes import Change
 from dma_setup.changes.command import CommandChange
+from dma_setup.system import System
+from dma_setup.verbs import library
 from dma_setup.view import View
 
 UNITS = "/etc/systemd/system"
@@ -40,6 +45,7 @@ ALWAYS = {
 TIMER = {"dma-queue.service": ("", ""), "dma-queue.timer": ("timers.target", "wakes the queue every 15 minutes")}
 SOCKETS = ("dma.socket", "dma-secret.socket", "dma-mailbox.socket", COMMANDS)
 RUNNING = (*SOCKETS, "dma.service", "dma-queue.timer")
+RESTART = "systemctl restart dma.service"
 PATHS = ("/run/dma/submit.sock", "/run/dma/secret.sock", "/run/dma/mailbox.sock", "/run/dma/command.sock")
 
 
@@ -72,18 +78,31 @@ def plan(step: dict[str, Any], view: View) -> list[Change]:
     stopped = _ended(view, add, resident)
     if not live:
         return []
-    changed = any(change.is_needed for change in files) or _credential_changed(view)
+    programs = [at for at, change in enumerate(view.changes) if change.subject.startswith(f"{view.place.library}/")]
+    changed = bool(programs) or any(change.is_needed for change in files) or _credential_changed(view)
     started = [name for name in units if name.endswith((".socket", ".timer"))] + (["dma.service"] if resident else [])
     running = view.run(["systemctl", "is-active", *started])[0] == 0
     if not changed and running:
+        if "dma.service" in active and outdated(view.system, library.path(view)):
+            view.note(f"the program is another one since the daemon was started; it takes it up with: {RESTART}", asks=True)
         return []
     if changed:
-        view.changes[known:known] = [*stopped, _reads_again(active)]
+        at = min([known, *programs]) if "dma.service" in active else known  # undone behind what it starts then
+        view.changes[at:at] = [*stopped, _reads_again(active)]
     return [_directory(is_new=view.entry("/run/dma") is None), _start(started, changed, active)]
 
 
 def _is_active(view: View, unit: str) -> bool:
     return view.run(["systemctl", "is-active", unit])[1].strip() == "active"
+
+
+def outdated(system: System, library: str) -> bool:
+    """Whether the library was upgraded in place since the daemon started: it goes on with what it read then."""
+    words = ["systemctl", "show", "--timestamp=unix", "--property=ExecMainStartTimestamp", "--value", "dma.service"]
+    started = system.run(words, seconds=5).output.strip().removeprefix("@")
+    files = glob.iglob(f"{glob.escape(library)}/dma_runtime/**/*.py", recursive=True)
+    newest = max((int(os.stat(path).st_mtime) for path in files), default=0)
+    return started.isdigit() and int(started) < newest <= time.time()
 
 
 def _reads_again(active: list[str]) -> Change:

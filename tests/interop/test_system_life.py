@@ -321,6 +321,19 @@ def test_stopping_drains_what_is_under_way(machine, relay):
     assert sum(subject.startswith("drained") for subject in subjects(relay)) == 5, "none of them twice"
 
 
+def test_an_upgrade_in_place_is_noticed(machine, relay):
+    """Another version's file in the library: mail goes on by the daemon that runs, and one command has it run the new one."""
+    machine.run("sh", "-c", "sleep 1; echo >> /opt/dma/dma_runtime/errors.py")
+    machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("behind an upgrade"), user="alice")
+    wait_for(relay, ["behind an upgrade"])
+    said = machine.run("dma-setup", "doctor", "--offline", check=False).stdout
+    assert "-> sudo systemctl restart dma.service" in said
+    planned = machine.run("dma-setup", "smarthost", "--answers", "/etc/dma/answers.smarthost.yml", "--check", check=False)
+    assert "systemctl restart dma.service" in " ".join(planned.stdout.split())
+    machine.run("systemctl", "restart", "dma.service")
+    assert "restart dma.service" not in machine.run("dma-setup", "doctor", "--offline", check=False).stdout
+
+
 def test_a_reboot_continues_the_queue_by_itself(machine, relay):
     relay.pause()
     machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("before the reboot"), user="alice")

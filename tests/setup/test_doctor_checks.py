@@ -246,6 +246,14 @@ def test_a_read_only_usr(tmp_path, monkeypatch):
         assert [each.severity for each in found] == ([severity] if severity else [])
 
 
+def test_a_daemon_of_before_an_upgrade(tmp_path, monkeypatch):
+    on_systemd(monkeypatch)
+    monkeypatch.setattr(machine.service, "outdated", lambda system, library: library == "/opt/lib")
+    monkeypatch.setattr(machine.reader, "library", lambda place, system: ("/usr/bin/python3", "/opt/lib"))
+    found = only(machine.waking(live(patient(tmp_path, system=True, said={"systemctl is-active": "active\n"}))))
+    assert (found.severity, found.command) == (WARN, "sudo systemctl restart dma.service")
+
+
 def test_what_listens_where_there_is_no_systemd(tmp_path, monkeypatch):
     """A supervisor was to run them; nobody looks whether it does but doctor."""
     monkeypatch.setattr(machine, "_systemd", lambda patient: False)

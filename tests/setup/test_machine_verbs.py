@@ -19,6 +19,7 @@ from dma_setup import journal as journals
 from dma_setup import place as places
 from dma_setup import plan as plans
 from dma_setup import undo
+from dma_setup import view as views
 from dma_setup.checkup import files
 from dma_setup.checkup.finding import Patient
 from dma_setup.errors import SetupError
@@ -591,6 +592,39 @@ class TestService:
         live = view_of("", machine, systemd=True)
         assert service.plan({}, live) == []
         assert live.changes == []
+
+    def test_a_daemon_of_before_an_upgrade_is_told_of(self, image, monkeypatch):
+        """A library upgraded in place changes no file of ours: nothing would say that the old program goes on."""
+        view = view_of(image)
+        make(view, *service.plan({}, view))
+        source = image / "library/dma_runtime/errors.py"
+        source.parent.mkdir(parents=True)
+        source.write_text("")
+        monkeypatch.setattr(service.library, "path", lambda view: str(image / "library"))
+        told = []
+        for started, changed in ((1000, 900), (1000, 2000), (1000, 1000), ("", 2000), (1000, 1 << 40)):
+            os.utime(source, (changed, changed))
+            said = Ran(0, f"@{started}\n" if started else "\n", "")
+            machine = Programs({"systemctl is-active": Ran(0, "active\n", ""), "systemctl show --timestamp=unix": said})
+            machine.look = lambda path: System().look(f"{image}{path}")
+            live = view_of("", machine, systemd=True)
+            assert service.plan({}, live) == []
+            told.append(bool(live.notes))
+        assert told == [False, True, False, False, False]
+
+    def test_a_launcher_of_another_library_starts_the_daemon_anew(self, image):
+        """Where root's own copy is made, an upgrade is another copy: the launchers change, and no unit."""
+        view = view_of(image)
+        make(view, *service.plan({}, view))
+        machine = Programs({"systemctl is-active": Ran(0, "active\n", "")})
+        machine.look = lambda path: System().look(f"{image}{path}")
+        live = view_of("", machine, systemd=True)
+        live.add(live.path_change("/etc/other", views.file("", 0o644), ""))
+        live.add(live.path_change("/usr/local/lib/dma/dmad", views.file("new\n", 0o755), "", drains=True))
+        made = service.plan({}, live)
+        assert [change.subject for change in live.changes] == ["/etc/other", "systemd", "/usr/local/lib/dma/dmad"]
+        assert live.changes[1].undo[-1] == ("systemctl", "restart", "dma.service"), "undone behind the launcher"
+        assert ("systemctl", "try-restart", "dma.service") in made[-1].do
 
     def test_started_when_something_is_new_and_read_again_at_the_very_end_of_undo(self, image):
         machine = Programs({})
