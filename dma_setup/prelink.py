@@ -14,6 +14,9 @@ The file: the interpreter's MAGIC_NUMBER, then marshal of (loader, stamps, modul
 The code is that of the sources without their docstrings and without `from __future__` (its effect is kept; the module of
 that name would be the only one still to be looked for in the library), and knows lines, not columns: a tenth less to read.
 
+In system mode (`handover`) every user reads it, and whatever else Python compiled in the library: root's umask may have kept
+that to root, and who cannot read there compiles anew at every start.
+
 It is made by the interpreter that mail runs under (`command`). Exit 1 where the library cannot be written.
 """
 
@@ -168,6 +171,15 @@ def _is_current(path: str, maker: bytes) -> bool:
     return same and by == maker and content.startswith(MAGIC_NUMBER)
 
 
+def _open_to_all(library: str) -> None:
+    """What lies in the directories of compiled files, which hold nothing that the sources do not say."""
+    for package in (PACKAGE, "dns"):
+        for folder in glob.iglob(f"{glob.escape(library)}/{package}/**/__pycache__", recursive=True):
+            for path, wanted in ((folder, 0o755), *((entry.path, 0o644) for entry in os.scandir(folder))):
+                if os.lstat(path).st_mode & wanted != wanted:
+                    os.chmod(path, wanted)
+
+
 def main(library: str, image: str) -> None:
     """Write the image into the library. Raises OSError where that cannot be done."""
     sys.dont_write_bytecode = True
@@ -175,6 +187,8 @@ def main(library: str, image: str) -> None:
     with open(__file__, "rb") as file:
         maker = hashlib.sha256(file.read()).digest()
     path = f"{stem(library, image)}{sys.implementation.cache_tag}.image"
+    if image == "handover":
+        _open_to_all(library)
     if _is_current(path, maker):
         return
     content = build(IMAGES[image], maker)

@@ -1,6 +1,7 @@
 """`dma-setup --system` on a whole machine: Debian 12 with systemd, from nothing to mail and back."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -34,7 +35,11 @@ def machine(tmp_path):
 
 def test_a_machine_from_nothing_to_mail_and_back(machine, server):
     before = machine.snapshot()
-    done = set_up(machine, server)
+    mask = os.umask(0o077)  # root's may be so, and every user is to read what setup makes
+    try:
+        done = set_up(machine, server)
+    finally:
+        os.umask(mask)
     assert "signed in as alice" in done.stdout
     wait_for(server, subjects(server)[:1])
     assert server.messages[0].login == "alice", "the password was decrypted by systemd for the daemon"

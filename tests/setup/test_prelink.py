@@ -148,6 +148,20 @@ def test_everybody_may_read_it_whatever_the_umask_is(mail):
     assert (folder.stat().st_mode & 0o777, image.stat().st_mode & 0o777) == (0o755, 0o644)
 
 
+def test_nor_what_python_compiled_for_root(mail):
+    """Seen: root with 077 set a machine up, and no user could read the image, nor any other compiled file of the library."""
+    before = os.umask(0o077)
+    try:
+        code = f"import sys; sys.path.insert(0, {str(mail.library)!r}); import dma_runtime.cmd.submit, dma_runtime.cmd.handover"
+        subprocess.run([PYTHON, "-IS", "-c", code], check=True)
+        mail.make("handover")
+    finally:
+        os.umask(before)
+    folders = list(mail.library.glob("dma_runtime/**/__pycache__"))
+    assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o755}
+    assert {path.stat().st_mode & 0o777 for folder in folders for path in folder.iterdir()} == {0o644}
+
+
 def test_it_is_taken_away_with_all_that_was_made_for_it(mail):
     folder = mail.make("handover").parent
     (folder / "handover.cpython-399.image").write_bytes(b"of an older Python")
