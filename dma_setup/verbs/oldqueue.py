@@ -32,8 +32,11 @@ def plan(step: dict[str, Any], view: View) -> list[Change]:
         made.append(view.path_change(CRON, None, "C dma's queue run; the daemon looks after the queue", foreign=True))
     path = step["path"]
     folder = System().look(view.place.at(path))
+    uid, gid = view.account(step["owner"])
+    if folder is None or folder.uid == uid:
+        return made  # nothing there, or handed over before
     names = pairs(System(), view.place.at(path))
-    if folder is None or not names:
+    if not names:
         return made
     busy = [file for name in names if name.startswith("Q") and _is_held(file := f"{view.place.at(path)}/{name}")]
     if busy:
@@ -44,9 +47,6 @@ def plan(step: dict[str, Any], view: View) -> list[Change]:
                 f"  and is taken over: kill {' '.join(str(pid) for pid in _holders(busy))}",
             ],
         )
-    uid, gid = view.account(step["owner"])
-    if folder.uid == uid:
-        return made  # handed over before
     count = len([name for name in names if name.startswith("Q")])
     says = f"{count} message{'s' if count != 1 else ''} of C dma, taken over by the daemon with their age"
     entries = [(name, System().look(f"{view.place.at(path)}/{name}")) for name in names]

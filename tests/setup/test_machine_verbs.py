@@ -549,6 +549,14 @@ print(sorted((spool.read(id).recipients[0].address, spool.read(id).uid) for id i
                 self.changes(old_spool)
             assert stopped.value.details[-1].endswith(f": kill {os.getpid()}")
 
+    def test_what_the_account_has_already_is_its_own_business(self, old_spool):
+        """Root opens nothing in there: by a lock on a file of that name the account could keep setup from ever running."""
+        view = self.changes(old_spool)
+        applying.journaled(plans.finish(view), view.place, "test", System())
+        with open(old_spool / "var/spool/dma/Q5f.aa1") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            assert self.changes(old_spool).changes == []
+
     def test_a_file_with_a_name_elsewhere_is_not_handed_over(self, old_spool):
         target = old_spool / "etc/shadow"
         target.write_text("secret")
