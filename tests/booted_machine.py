@@ -165,6 +165,31 @@ class BootedMachine:
             time.sleep(0.1)
         raise TimeoutError(f"the machine does not come up: {self.console.read_text(errors='replace')[-2000:]}")
 
+    def contain(self, *words, log):
+        """As a container: `words` is its process 1, and there is no systemd in it. Returns when it lives."""
+        nspawn = ["systemd-nspawn", "--quiet", "--directory", str(self.tree), "--register=no", "--keep-unit", "--console=pipe"]
+        with open(log, "ab") as file:
+            self._container = subprocess.Popen(
+                [*nspawn, *words], stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            )
+        deadline = time.monotonic() + 20
+        while not (self._leader and self.run("test", "-d", "/proc/1", check=False).returncode == 0):
+            assert time.monotonic() < deadline, pathlib.Path(log).read_text(errors="replace")
+            time.sleep(0.1)
+            number = self._container.pid
+            with contextlib.suppress(OSError, ValueError):
+                (self._leader,) = pathlib.Path(f"/proc/{number}/task/{number}/children").read_text().split()
+                if not os.path.samefile(f"/proc/{self._leader}/root/etc/passwd", self.tree / "etc/passwd"):
+                    self._leader = ""
+        return self
+
+    def end(self, number=signal.SIGTERM):
+        """A signal to process 1 of a container; its exit status."""
+        os.kill(int(self._leader), number)
+        status = self._container.wait(60)
+        self._container, self._leader = None, ""
+        return status
+
     def _find_leader(self):
         """The process 1 of the machine, once it lives in its own tree."""
         number = self._container.pid

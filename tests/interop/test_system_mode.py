@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 
@@ -408,3 +409,47 @@ def test_a_credential_that_cannot_be_read_holds_mail_and_loses_nothing(machine, 
     machine.run("dma-setup", "secret", "set", given=PASSWORD + "\n")
     wait_for(server, ["held again"])
     assert "dma.old.alice" not in machine.run("dma-setup", "doctor", "--offline", check=False).stdout
+
+
+def test_a_container_without_systemd(server, tmp_path):
+    """Set up while nothing runs, as when an image is built; then dmad is process 1, and undo leaves nothing."""
+    machine = BootedMachine(tmp_path)
+    log = tmp_path / "log"
+
+    def listens(name):
+        wait_until(machine, lambda: machine.run("test", "-S", f"/run/dma/{name}.sock", check=False).returncode == 0)
+
+    try:
+        machine.contain("/bin/sleep", "infinity", log=log)
+        machine.run("useradd", "--create-home", "--shell", "/bin/sh", "alice")
+        before = machine.snapshot()
+        machine.write("/root/answers.yml", relay(server, keyring="file"), 0o600)
+        words = ("dma-setup", "smarthost", "--answers", "/root/answers.yml")
+        done = machine.run(*words, "--yes", DMA_PW=PASSWORD)
+        assert "let your supervisor run /usr/local/lib/dma/dmad" in " ".join(done.stdout.split())
+        assert len(server.messages) == 1, "root's proof, by an owner of its own"
+        assert "nothing to change" in machine.run(*words, "--check", DMA_PW=PASSWORD).stdout
+        machine.end(signal.SIGKILL)
+
+        machine.contain("/usr/local/lib/dma/dmad", "-v", log=log)
+        listens("submit")
+        machine.run("/usr/sbin/sendmail", "bob@example.org", given=mail("contained"), user="alice")
+        wait_for(server, ["contained"])
+        doctor = machine.run("dma-setup", "doctor", "--offline").stdout
+        assert "-> sudo /usr/local/lib/dma/dma-mailbox --listen /run/dma/mailbox.sock" in doctor
+        machine.run("sh", "-c", "/usr/local/lib/dma/dma-mailbox --listen /run/dma/mailbox.sock >/dev/null 2>&1 &")
+        listens("mailbox")
+        machine.run("/usr/sbin/sendmail", "alice", given=mail("stays", "alice"), user="alice")
+        wait_until(machine, lambda: "Mail queue is empty" in machine.run("mailq").stdout)
+        assert "Subject: stays" in (machine.tree / "var/mail/alice").read_text()
+        assert "All is well." in machine.run("dma-setup", "doctor", "--offline").stdout
+        assert machine.end() == 0, "it drains and leaves, and with it the container"
+
+        machine.contain("/bin/sleep", "infinity", log=log)
+        machine.run("dma-setup", "undo")
+        after = machine.snapshot()
+        assert after.pop("var/mail/alice")
+        assert difference(before, after) == {}
+        machine.end(signal.SIGKILL)
+    finally:
+        machine.power_off()
