@@ -56,6 +56,15 @@ def path(text: str) -> str:
     return text
 
 
+def queue_path(text: str) -> str:
+    """`%m` is this machine's id: a home that several machines share has a queue for each."""
+    if "%m" in path(text):
+        from dma_runtime.machineid import machine_id
+
+        return text.replace("%m", machine_id() or os.uname().nodename)
+    return text
+
+
 _HOST = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-"
 
 
@@ -300,7 +309,7 @@ class Config:
     SMARTHOST = optional(smarthost, "Relay that takes all outgoing mail: host, host:port or [address].")
     PORT = key(port, 25, "Port of the smarthost.")
     ALIASES = key(path, "/etc/aliases", "File with the aliases.")
-    SPOOLDIR = key(path, "/var/spool/dma", "Directory of the queue.")
+    SPOOLDIR = key(queue_path, "/var/spool/dma", "Directory of the queue; %m in it is this machine's id.")
     AUTHPATH = optional(path, "File with logins and passwords (auth.conf).")
     SECURETRANSFER = key(flag, False, "Use TLS towards the relay.")
     STARTTLS = key(flag, False, "With SECURETRANSFER: start in plain text and switch by STARTTLS.")

@@ -5,7 +5,7 @@ Paths here are what files say and programs see; `at(path)` is where setup itself
 User mode follows the XDG directories exactly as `dma_runtime.config.user_directories` does:
 
     ~/.config/dma/        dma.conf auth.conf aliases answers.RECIPE.yml secrets/
-    ~/.local/state/dma/   spool/
+    ~/.local/state/dma/   spool/, or spool-MACHINE/ where several machines share the home
     ~/.local/state/dma-setup/<time>/   the journals
     ~/.local/lib/dma/     dma, dma-queue: the launchers
     ~/.local/bin/         sendmail, mailq, newaliases: links to the launcher
@@ -20,7 +20,8 @@ import os
 import pwd
 from dataclasses import dataclass, field
 
-from dma_runtime.config import home_directory, user_directories
+from dma_runtime.config import home_directory, queue_path, user_directories
+from dma_setup import mounts
 from dma_setup.errors import SetupError
 from dma_setup.image import inside
 
@@ -37,6 +38,7 @@ class Place:
     home: str
     config: str  # directory of dma.conf
     spool: str
+    spooldir: str  # the same as dma.conf says it
     state: str  # directory of the journals
     library: str  # directory of the launchers
     links: dict[str, str]  # name -> path of the link to the launcher
@@ -101,6 +103,9 @@ def for_user(uid: int, environ: dict[str, str], root: str = "") -> Place:
     for name, path in (("XDG_CONFIG_HOME", config), ("XDG_STATE_HOME", state), ("HOME", home)):
         if not path.startswith("/"):
             raise SetupError(f"{name} is not an absolute path: {path}")
+    # One home of several machines: each has a queue of its own. A queue that is there already stays.
+    shared = not root and mounts.is_shared(home) and not os.path.isdir(state + "/spool")
+    spooldir = state + ("/spool-%m" if shared else "/spool")
     needed = {}
     if uid == 0:
         needed["DMA_CONF"] = config + "/dma.conf"
@@ -115,7 +120,8 @@ def for_user(uid: int, environ: dict[str, str], root: str = "") -> Place:
         login=login_name(uid),
         home=home,
         config=config,
-        spool=state + "/spool",
+        spool=queue_path(spooldir),
+        spooldir=spooldir,
         state=os.path.dirname(state) + "/dma-setup",
         library=home + "/.local/lib/dma",
         links={name: f"{home}/.local/bin/{name}" for name in ("sendmail", "mailq", "newaliases")},
@@ -134,6 +140,7 @@ def for_system(root: str = "") -> Place:
         home="/root",
         config="/etc/dma",
         spool="/var/spool/dma",
+        spooldir="/var/spool/dma",
         state="/var/lib/dma-setup",
         library="/usr/local/lib/dma",
         links={

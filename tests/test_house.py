@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 RUNTIME_LAYERS = [
     {
         *("errors", "posixos", "outcome", "secret", "shown", "address", "envelope", "config", "authconf", "aliases", "history"),
-        *("keyrings", "frames", "request", "posting"),
+        *("keyrings", "frames", "request", "posting", "machineid"),
     },
     {"policy", "smtp", "message"},
     {"system"},
@@ -23,7 +23,7 @@ PURE = ("policy", "smtp", "message")
 HANDS = {"socket", "_socket", "subprocess", "asyncio", "ssl", "syslog", "fcntl", "select", "threading", "shutil", "tempfile"}
 SETUP_MAY_USE = {
     "dma_runtime", "config", "authconf", "aliases", "errors", "address", "secret", "outcome", "shown", "keyrings", "history",
-    "envelope", "policy", "system", "delivery", "message",
+    "machineid", "envelope", "policy", "system", "delivery", "message",
 }  # fmt: skip
 
 

@@ -28,8 +28,8 @@ import stat
 import struct
 import time
 
+from dma_runtime.machineid import machine_id
 from dma_runtime.system.fs import REAL, FileSystem, let_go, sync_directory, write_all
-from dma_runtime.system.ownership import machine_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

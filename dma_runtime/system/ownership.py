@@ -24,6 +24,7 @@ from __future__ import annotations
 import time
 
 from dma_runtime import posixos as os
+from dma_runtime.machineid import machine_id
 from dma_runtime.system.fs import sync_directory, write_all
 from dma_runtime.system.spool import Spool
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 CONTROL = "control"
-_MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 _ANSWER_LIMIT = 1 << 28
 _TRIES, _PAUSE = 100, 0.01  # an owner with a full backlog is at work: give it a second
 PATIENCE = 120.0  # seconds for who holds the lock to listen or to leave; an owner that leaves takes 85 at most
@@ -135,19 +135,6 @@ class Ownership:
             fs.close(fd)
         fs.rename(name + ".new", name)
         sync_directory(fs, self.spool.path)
-
-
-def machine_id() -> str:
-    """The id of this machine, "" when it has none (yet)."""
-    for path in _MACHINE_IDS:
-        try:
-            with open(path, encoding="ascii", errors="replace") as file:
-                said = file.read(100).strip()
-        except OSError:
-            continue
-        if said and said != "uninitialized":
-            return said
-    return ""
 
 
 # ---------------------------------------------------------------- ringing

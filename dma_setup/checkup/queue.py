@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator
 
 from dma_runtime.errors import DmaError
+from dma_runtime.machineid import machine_id
 from dma_runtime.policy.telling import AGE, FOREIGN, OLD, STUCK
 from dma_runtime.system import notice, space
-from dma_runtime.system.ownership import machine_id
 from dma_runtime.system.spool import Spool
 from dma_setup.checkup.finding import FAIL, OK, WARN, Diagnosis, Patient
 from dma_setup.system import FILE

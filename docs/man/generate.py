@@ -114,8 +114,8 @@ def size(count):
 
 
 ARGUMENT = {
-    config.path: "path", config.port: "port", config.host: "host", config.hosts: "hosts", config.duration: "duration",
-    config.wait: "duration",
+    config.path: "path", config.queue_path: "path", config.port: "port", config.host: "host", config.hosts: "hosts",
+    config.duration: "duration", config.wait: "duration",
     config.durations: "first longest", config.largest: "size", config.count: "number", config.rate: "rate",
     config.fingerprint: "fingerprint", config.masquerade: "address", config.smarthost: "host", config.words: "text",
     config.host_name: "host",

@@ -1,10 +1,11 @@
 """dma.conf: C dma's grammar read tolerantly."""
 
+import os
 import pathlib
 
 import pytest
 
-from dma_runtime import config
+from dma_runtime import config, machineid
 from dma_runtime.config import Host
 from dma_runtime.errors import EX_CONFIG, EX_NOINPUT, ConfigError, DmaError
 
@@ -21,6 +22,14 @@ def problem(text):
     found = parse(text)
     assert len(found.problems) == 1, found.problems
     return found.problems[0]
+
+
+def test_a_queue_for_each_machine(monkeypatch, tmp_path):
+    monkeypatch.setattr(machineid, "FILES", (str(tmp_path / "id"),))
+    (tmp_path / "id").write_text("0123abcd\n")
+    assert sound("SPOOLDIR /home/alice/spool-%m").SPOOLDIR == "/home/alice/spool-0123abcd"
+    (tmp_path / "id").unlink()
+    assert os.uname().nodename in sound("SPOOLDIR /home/alice/spool-%m").SPOOLDIR
 
 
 def test_defaults():

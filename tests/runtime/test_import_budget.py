@@ -12,6 +12,7 @@ from sendmail_program import PYTHON, ROOT, Sendmail
 LIBRARY = {"stat", "_stat", "__future__", "errno", "pwd"}  # not `os`: it is a fifth of a bare interpreter's start
 BUILT_IN = {"_socket", "_json", "fcntl", "binascii", "syslog", "grp", "select"}
 OURS = {
+    "machineid",
     *("errors", "posixos", "shown", "config", "outcome", "address", "envelope", "aliases", "cmd", "cmd.sendmail", "cmd.caller"),
     *(
         "cmd.options",

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from dma_runtime import machineid
 from dma_runtime.system import ownership
 from dma_runtime.system.ownership import Ownership, ask, ring
 from dma_runtime.system.spool import Spool
@@ -170,5 +171,5 @@ def test_the_machines_id(tmp_path, monkeypatch, first, second, said):
     paths[0].write_text(first)
     if second is not None:
         paths[1].write_text(second)
-    monkeypatch.setattr(ownership, "_MACHINE_IDS", tuple(map(str, paths)))
-    assert ownership.machine_id() == said
+    monkeypatch.setattr(machineid, "FILES", tuple(map(str, paths)))
+    assert machineid.machine_id() == said

@@ -2,7 +2,8 @@
 
 import pytest
 
-from dma_runtime import config
+from dma_runtime import config, machineid
+from dma_setup import mounts
 from dma_setup import place as places
 from dma_setup.errors import SetupError
 
@@ -30,6 +31,53 @@ def test_the_runtime_looks_at_the_same_places(environ):
 def test_root_must_be_told():
     place = places.for_user(0, {"HOME": "/root"})
     assert place.environment["DMA_CONF"] == "/root/.config/dma/dma.conf"
+
+
+@pytest.fixture
+def mounted(monkeypatch, tmp_path):
+    """A table in which the home is on a file system of the given type."""
+
+    def mount(kind, *more):
+        table = tmp_path / "mountinfo"
+        home = str(tmp_path / "a home").replace(" ", "\\040")
+        lines = ["22 1 0:20 / / rw - ext4 /dev/vda rw", f"30 22 0:40 / {home} rw,noatime shared:5 - {kind} server:/home rw"]
+        table.write_text("\n".join([*lines, *more, "nonsense", ""]))
+        monkeypatch.setattr(mounts, "TABLE", str(table))
+        return {"HOME": str(tmp_path / "a home")}
+
+    return mount
+
+
+class TestAHomeOfSeveralMachines:
+    @pytest.mark.parametrize(
+        ("kind", "name"), [("nfs4", "spool-%m"), ("fuse.sshfs", "spool-%m"), ("ext4", "spool"), ("nfs4x", "spool")]
+    )
+    def test_each_has_a_queue_of_its_own(self, mounted, monkeypatch, tmp_path, kind, name):
+        monkeypatch.setattr(machineid, "FILES", (str(tmp_path / "id"),))
+        (tmp_path / "id").write_text("0123abcd\n")
+        place = places.for_user(1234, mounted(kind))
+        state = f"{tmp_path}/a home/.local/state/dma/"
+        assert (place.spooldir, place.spool) == (state + name, state + name.replace("%m", "0123abcd"))
+        (tmp_path / "id").write_text("4567cdef\n")
+        assert places.for_user(1234, mounted(kind)).spool == state + name.replace("%m", "4567cdef")
+
+    def test_what_lies_over_it_counts(self, mounted, tmp_path):
+        later = [f"31 30 0:41 / {tmp_path}/a\\040home rw - tmpfs tmpfs rw", f"32 22 0:42 / {tmp_path}/a rw - nfs x rw"]
+        environ = mounted("nfs4", *later)
+        assert places.for_user(1234, environ).spooldir.endswith("/spool")
+
+    def test_a_queue_that_is_there_stays(self, mounted, tmp_path):
+        environ = mounted("nfs4")
+        (tmp_path / "a home/.local/state/dma/spool").mkdir(parents=True)
+        assert places.for_user(1234, environ).spooldir.endswith("/spool")
+
+    def test_nor_below_another_root(self, mounted):
+        assert places.for_user(1234, mounted("nfs4"), "/image").spooldir.endswith("/spool")
+
+    def test_without_a_table(self, mounted, monkeypatch, tmp_path):
+        environ = mounted("nfs4")
+        monkeypatch.setattr(mounts, "TABLE", str(tmp_path / "none"))
+        assert places.for_user(1234, environ).spooldir.endswith("/spool")
 
 
 @pytest.mark.parametrize("environ", [{"HOME": "/h", "XDG_CONFIG_HOME": "relative"}])
