@@ -34,9 +34,10 @@ PLAY = """\
         mail_secrets: "{{ hidden }}"
 """
 
-# Each result of a task as one line of JSON, whatever the version of Ansible prints by itself.
+# Each result of a task as one line of JSON, whatever the version of Ansible prints by itself; in a file, for what the forks
+# print goes in between.
 RECORDER = """\
-import json
+import json, os
 from ansible.plugins.callback import CallbackBase
 
 class CallbackModule(CallbackBase):
@@ -44,7 +45,11 @@ class CallbackModule(CallbackBase):
 
     def _say(self, kind, result):
         host, task = result._host.get_name(), result._task.get_name()
-        print(json.dumps({"kind": kind, "host": host, "task": task, "result": result._result}, default=str))
+        self._write({"kind": kind, "host": host, "task": task, "result": result._result})
+
+    def _write(self, said):
+        with open(os.environ["RECORD"], "a") as file:
+            file.write(json.dumps(said, default=str) + "\\n")
 
     def v2_runner_on_ok(self, result):
         self._say("ok", result)
@@ -56,7 +61,7 @@ class CallbackModule(CallbackBase):
         self._say("unreachable", result)
 
     def v2_playbook_on_stats(self, stats):
-        print(json.dumps({"recap": {host: stats.summarize(host) for host in sorted(stats.processed)}}))
+        self._write({"recap": {host: stats.summarize(host) for host in sorted(stats.processed)}})
 """
 
 WITNESS = """\
@@ -149,7 +154,10 @@ class Fleet:
         inventory = self.folder / "hosts.json"
         inventory.write_text(json.dumps({"all": {"hosts": self.hosts, "vars": self.everywhere}}))
         command = [str(BIN / "ansible-playbook"), "-i", str(inventory), str(self.folder / "site.yml"), "-vvv"]
-        more = {"ANSIBLE_STDOUT_CALLBACK": "record", "ANSIBLE_CALLBACK_PLUGINS": str(self.folder / "plugins")}
+        record = self.folder / "record.jsonl"
+        record.write_text("")
+        more = {"RECORD": str(record), "ANSIBLE_STDOUT_CALLBACK": "record"}
+        more["ANSIBLE_CALLBACK_PLUGINS"] = str(self.folder / "plugins")
         done = subprocess.run(
             [*command, "-f", str(self.forks), *words],
             capture_output=True,
@@ -159,7 +167,7 @@ class Fleet:
             cwd=self.folder,
         )
         self.output = done.stdout + done.stderr
-        said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        said = [json.loads(line) for line in record.read_text().splitlines()]
         self.recap = next((one["recap"] for one in said if "recap" in one), {})
         found = {one["host"]: (one["kind"], one["result"]) for one in said if one.get("task", "").endswith(TASK)}
         assert set(found) == set(self.hosts), self.output
