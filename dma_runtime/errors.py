@@ -31,6 +31,11 @@ class DmaError(Exception):
         self.status = status
 
 
+def status_of(error: OSError) -> int:
+    """Of a queue that cannot be read or written: 73 for what will not pass by itself, else 75."""
+    return EX_CANTCREAT if isinstance(error, (PermissionError, NotADirectoryError)) else EX_TEMPFAIL
+
+
 class UsageError(DmaError):
     """The command line cannot be understood."""
 

@@ -1,4 +1,4 @@
-"""Is a directory on a file system that other machines have too? From /proc/self/mountinfo, proc(5)."""
+"""The file system that a directory is on, and whether other machines have it too. From /proc/self/mountinfo, proc(5)."""
 
 from __future__ import annotations
 
@@ -14,22 +14,28 @@ SHARED = {
 
 def is_shared(path: str) -> bool:
     """False too where nobody can say."""
-    real, best, kind = os.path.realpath(path), -1, ""
+    return file_system(path)[0] in SHARED
+
+
+def file_system(path: str) -> tuple[str, str]:
+    """(type, mount point) of the file system `path` is on; ("", "") where nobody can say."""
+    best = ("", "")
+    real = os.path.realpath(path)
     try:
         with open(TABLE, encoding="utf-8", errors="surrogateescape") as file:
             lines = file.read().splitlines()
     except OSError:
-        return False
+        return best
     for line in lines:
-        left, _, right = line.partition(" - ")
-        words, kinds = left.split(" "), right.split(" ")
-        if len(words) < 5 or not kinds[0]:
+        fields, _, more = line.partition(" - ")
+        words = fields.split(" ")
+        if len(words) < 5:
             continue
         point = _unescaped(words[4])
-        holds = real == point or real.startswith(point.rstrip("/") + "/")
-        if holds and len(point) >= best:  # of two at one place the later covers the earlier
-            best, kind = len(point), kinds[0]
-    return kind in SHARED
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        if inside and len(point) >= len(best[1]):  # of two at one place the later covers the earlier
+            best = (more.split(" ")[0], point)
+    return best
 
 
 def _unescaped(text: str) -> str:

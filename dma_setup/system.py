@@ -214,6 +214,11 @@ class System:
             if LEFTOVER.fullmatch(name):
                 self._forget(os.path.join(folder, name))
 
+    def sweep_around(self, *paths: str) -> None:
+        """`sweep` beside each of these: a path, and the directories above it that were made for it."""
+        for path in paths:
+            self.sweep(os.path.dirname(path))
+
     @staticmethod
     def _temporary(folder: str) -> str:
         return os.path.join(folder, ".dma-setup." + secrets.token_hex(6))

@@ -1,5 +1,6 @@
 """A home in which the real `dma-setup` runs, and answers for the mail server of the tests."""
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -36,6 +37,12 @@ class Home:
         )
         assert "Traceback" not in done.stderr, done.stderr
         return done
+
+    def queued(self):
+        """The queue, as `dma-queue list --json` has it."""
+        environment = {**self.environment, "DMA_CONF": str(self.path / ".config/dma/dma.conf")}
+        listing = [str(self.path / ".local/lib/dma/dma-queue"), "list", "--json"]
+        return json.loads(subprocess.run(listing, capture_output=True, env=environment, timeout=30, check=True).stdout)
 
 
 def relay(server, **more):

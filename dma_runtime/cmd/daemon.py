@@ -25,8 +25,8 @@ from dma_runtime.cmd.usage import Parser
 from dma_runtime.config import Config, find
 from dma_runtime.delivery.runs import Goal
 from dma_runtime.delivery.tenure import hold, request
-from dma_runtime.errors import EX_CANTCREAT, EX_OSERR, EX_TEMPFAIL, DmaError
-from dma_runtime.system import rlimits
+from dma_runtime.errors import EX_OSERR, EX_TEMPFAIL, DmaError, status_of
+from dma_runtime.system import localsocket, rlimits
 from dma_runtime.system.firstprocess import stand_by
 from dma_runtime.system.maillog import ERR, MailLog
 from dma_runtime.system.ownership import NO_ANSWER, PATIENCE, ask
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         return error.status
     except OSError as error:
         print(f"dmad: {error.filename or 'the spool'}: {error.strerror}", file=sys.stderr)
-        return EX_CANTCREAT if isinstance(error, (PermissionError, NotADirectoryError)) else EX_TEMPFAIL
+        return status_of(error)
 
 
 def own(config: Config, log: MailLog, goal: Goal, *, debug: bool = False, attendants: Sequence[Attendant] = ()) -> int:
@@ -151,7 +151,7 @@ def _attempt(config: Config, log: MailLog, goal: Goal, verbose: bool) -> bool | 
     spool.prepare(own_only=config.user_mode)
     trace = _to_stdout if verbose else _to_file(config, log)
     question: dict[str, object] = {"do": "run", "ids": goal.ids, "due": goal.due_only, "wait": True}
-    if config.by_socket and _knock(config.SOCKET):
+    if config.by_socket and not localsocket.silent(config.SOCKET, COMES):
         # The machine's daemon is there, or is started now: it delivers, in its own sandbox.
         until = time.monotonic() + COMES
         while time.monotonic() < until:
@@ -172,17 +172,6 @@ def _attempt(config: Config, log: MailLog, goal: Goal, verbose: bool) -> bool | 
         if time.monotonic() - asked > PAUSE:
             until = time.monotonic() + PATIENCE  # somebody was there, and worked on it
     return None
-
-
-def _knock(path: str) -> bool:
-    """Connect to the submission socket and leave: whoever listens for the daemon starts it. Whether somebody listens."""
-    from dma_runtime.system import localsocket
-
-    try:
-        localsocket.connect(path, let_in=COMES, timeout=COMES).close()
-    except OSError:
-        return False
-    return True
 
 
 def change(config: Config, log: MailLog, verb: str, id: str = "") -> dict[str, object]:

@@ -11,7 +11,7 @@ import sys
 
 from dma_runtime.config import Config
 from dma_runtime.delivery import plainlist
-from dma_runtime.errors import EX_CANTCREAT, EX_IOERR, EX_TEMPFAIL, BrokenMessage, DmaError
+from dma_runtime.errors import EX_IOERR, BrokenMessage, DmaError, status_of
 from dma_runtime.system import clock, notice, streams, takeover
 from dma_runtime.system.ownership import NO_ANSWER, ask
 from dma_runtime.system.spool import Spool
@@ -38,9 +38,7 @@ def mailq(config: Config) -> int:
         said = answer.get("text") if answer is not None else None
         text = said if isinstance(said, str) else plainlist.text(_from_files(spool))
     except OSError as error:
-        lasting = isinstance(error, (PermissionError, NotADirectoryError))
-        status = EX_CANTCREAT if lasting else EX_TEMPFAIL
-        raise DmaError(f"{error.filename or config.SPOOLDIR}: {error.strerror or error}", status) from None
+        raise DmaError(f"{error.filename or config.SPOOLDIR}: {error.strerror or error}", status_of(error)) from None
     streams.prepare()
     try:
         sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))

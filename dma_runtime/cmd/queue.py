@@ -16,7 +16,7 @@ from dma_runtime.cmd.caller import check_trust
 from dma_runtime.cmd.usage import Parser
 from dma_runtime.config import Config, find
 from dma_runtime.delivery import listing
-from dma_runtime.errors import EX_CANTCREAT, EX_TEMPFAIL, BrokenMessage, CannotSpool, DmaError
+from dma_runtime.errors import EX_TEMPFAIL, BrokenMessage, CannotSpool, DmaError, status_of
 from dma_runtime.history import fold
 from dma_runtime.policy import telling
 from dma_runtime.policy.relaymap import RelayMap
@@ -70,9 +70,7 @@ def _run_verb(options: argparse.Namespace) -> int:
 
 
 def spool_trouble(error: OSError, config: Config) -> DmaError:
-    """A queue that cannot be read or written: 73 for what will not pass by itself, else 75."""
-    lasting = isinstance(error, (PermissionError, NotADirectoryError))
-    return DmaError(f"{error.filename or config.SPOOLDIR}: {error.strerror or error}", EX_CANTCREAT if lasting else EX_TEMPFAIL)
+    return DmaError(f"{error.filename or config.SPOOLDIR}: {error.strerror or error}", status_of(error))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -187,7 +185,7 @@ def _list(spool: Spool, config: Config, options: argparse.Namespace) -> int:
         if not options.check:
             print(f"dma-queue: {left}", file=sys.stderr)
     said += [f"no mail is taken: {problem.text}" for problem in config.problems]
-    if options.check and config.by_socket and (why := _unreachable(config.SOCKET)):
+    if options.check and config.by_socket and (why := localsocket.silent(config.SOCKET, ASK)):
         trouble.append(f"no mail is taken: no mail service listens at {config.SOCKET}: {why}")
     try:
         space.check(config, spool.path)
@@ -205,15 +203,6 @@ def _list(spool: Spool, config: Config, options: argparse.Namespace) -> int:
         for row in found:
             _print_row(row)
     return 1 if options.check and (said or trouble) else 0
-
-
-def _unreachable(path: str) -> str:
-    """Why nobody can hand in mail at this socket, "" when the daemon, or who starts it, listens."""
-    try:
-        localsocket.connect(path, let_in=ASK, timeout=ASK).close()
-    except OSError as error:
-        return error.strerror or str(error)
-    return ""
 
 
 def _print_row(row: listing.Row) -> None:

@@ -19,7 +19,7 @@ from dma_runtime import __version__
 from dma_runtime import posixos as os
 from dma_runtime.cmd import options as cli
 from dma_runtime.cmd.caller import Caller, put, say
-from dma_runtime.errors import EX_CANTCREAT, EX_OK, EX_SOFTWARE, EX_TEMPFAIL, DmaError, UsageError
+from dma_runtime.errors import EX_OK, EX_SOFTWARE, EX_TEMPFAIL, DmaError, UsageError, status_of
 from dma_runtime.system.maillog import ERR, MailLog
 
 SIGINT_STATUS = 130
@@ -53,8 +53,7 @@ def door(words: list[str]) -> int:
         return EX_OK  # whoever read our output has gone
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        lasting = isinstance(error, (PermissionError, NotADirectoryError))
-        return complain(program, f"{where}{error.strerror or error}", EX_CANTCREAT if lasting else EX_TEMPFAIL, log)
+        return complain(program, f"{where}{error.strerror or error}", status_of(error), log)
     except (ImportError, MemoryError) as error:  # the library is being upgraded this moment, or there is no room: it may pass
         what = f": {error}" if str(error) else ""
         return complain(program, f"can not go on: {type(error).__name__}{what}", EX_TEMPFAIL, log)

@@ -23,7 +23,7 @@ import time
 from dma_runtime import aliases
 from dma_runtime.config import home_directory
 from dma_runtime.delivery import errand, mailboxes
-from dma_runtime.delivery.mailboxes import posting_of
+from dma_runtime.delivery.mailboxes import part_of, posting_of
 from dma_runtime.envelope import Recipient
 from dma_runtime.message import mboxrd
 from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, Outcome
@@ -140,7 +140,7 @@ def _errand(
         posting = posting_of(stored.envelope, Recipient(recipient.original), user, config)
         if kind == aliases.PIPE:
             return errand.run(text, posting, lambda: _chunks(stored), stopped=stopped)
-        posting.part = next((i for i, r in enumerate(stored.envelope.recipients) if r == recipient), 0)
+        posting.part = part_of(stored.envelope, recipient)
         return put_into(text, Letter(posting, lambda: _chunks(stored)), wait, fs)
     finally:
         stored.close()

@@ -68,7 +68,7 @@ def run(spool: Spool, id: str, recipient: Recipient, user: str, config: Config) 
     try:
         asked = posting_of(stored.envelope, Recipient(recipient.original), user, config)
         asked.do, asked.errand = posting.RUN, recipient.address
-        asked.part = _part(stored.envelope, recipient)
+        asked.part = part_of(stored.envelope, recipient)
         return _outcome(path if os.path.exists(path) else socket_path(config), asked, stored, COMMAND_WAIT)
     finally:
         stored.close()
@@ -115,11 +115,12 @@ def posting_of(envelope: Envelope, recipient: Recipient, login: str, config: Con
     asked.address = name if "@" in name else f"{name}@{identity.mail_name(config)}"
     asked.id = envelope.id
     asked.accepted_at = envelope.accepted_at
-    asked.part = _part(envelope, recipient)
+    asked.part = part_of(envelope, recipient)
     return asked
 
 
-def _part(envelope: Envelope, recipient: Recipient) -> int:
+def part_of(envelope: Envelope, recipient: Recipient) -> int:
+    """The recipient's number."""
     return next((i for i, r in enumerate(envelope.recipients) if r is recipient or r == recipient), 0)
 
 

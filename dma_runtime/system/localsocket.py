@@ -45,6 +45,15 @@ def connect(path: str, *, let_in: float, timeout: float) -> _socket.socket:
             os.close(directory)
 
 
+def silent(path: str, seconds: float) -> str:
+    """Why nobody can be reached at `path`, "" when somebody listens; who listens for a daemon starts it. Takes so long at most."""
+    try:
+        connect(path, let_in=seconds, timeout=seconds).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
 def peer_uid(connection: _socket.socket) -> int:
     """Who is at the other end: who connected, or, seen from there, who began to listen. Raises OSError."""
     import _socket

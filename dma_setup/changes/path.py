@@ -76,18 +76,13 @@ class PathChange(Change):
         if (now is None) != (self.before is None) or (now is not None and not now.same(self.before)):
             raise NotApplied(f"{self.path} was changed by somebody else meanwhile; run dma-setup again")
         try:
-            self._sweep(system)
+            system.sweep_around(self.at, *(inside(self.root, parent) for parent in self.parents))
             for parent in self.parents:
                 if system.look(inside(self.root, parent)) is None:
                     system.make_directory(inside(self.root, parent), self.parent_mode)
             self._put(system, self.after, now)
         except OSError as error:
             raise NotApplied(f"{self.path}: {error.strerror}") from error
-
-    def _sweep(self, system: System) -> None:
-        """What a run that was killed left beside the path, or beside a directory above it."""
-        for path in (self.at, *(inside(self.root, parent) for parent in self.parents)):
-            system.sweep(os.path.dirname(path))
 
     def _put(self, system: System, wanted: Entry | None, now: Entry | None) -> None:
         if wanted is None:
@@ -106,7 +101,7 @@ class PathChange(Change):
 
     def take_back(self, system: System) -> TakenBack:
         try:
-            self._sweep(system)
+            system.sweep_around(self.at, *(inside(self.root, parent) for parent in self.parents))
             taken = self._take_back(system)
         except (OSError, SetupError) as error:
             return TakenBack(FAILED, f"{self.path}: {error}")

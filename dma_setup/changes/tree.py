@@ -106,8 +106,7 @@ class TreeChange(Change):
         for path in (self._part, self.at):
             if os.path.lexists(path):
                 shutil.rmtree(path)
-        for path in (self.at, *(inside(self.root, parent) for parent in self.parents)):
-            system.sweep(os.path.dirname(path))
+        system.sweep_around(self.at, *(inside(self.root, parent) for parent in self.parents))
         for parent in reversed(self.parents):
             try:
                 system.remove_directory(inside(self.root, parent))

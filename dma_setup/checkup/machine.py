@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 
+from dma_runtime.system import localsocket
 from dma_setup import reader
 from dma_setup.checkup.finding import FAIL, OK, WARN, Diagnosis, Patient
 from dma_setup.facts.host import BUILT, systemd_user
@@ -97,29 +98,18 @@ def _units(patient: Patient) -> Iterator[Diagnosis]:
 def _listeners(patient: Patient) -> Iterator[Diagnosis]:
     """Without systemd: whether a supervisor runs what takes mail, and what delivers it here."""
     library, door = patient.place.library, patient.config.SOCKET
-    if why := _silent(door):
+    if why := localsocket.silent(door, SECONDS):
         text = "programs cannot hand in mail: the daemon does not run"
         command = f"sudo {library}/dmad    # by your supervisor, in the foreground"
         yield Diagnosis("units", FAIL, text, f"{door}: {why}", command)
         return
     mailboxes = f"{os.path.dirname(door)}/mailbox.sock"
-    if not patient.config.NULLCLIENT and (why := _silent(mailboxes)):
+    if not patient.config.NULLCLIENT and (why := localsocket.silent(mailboxes, SECONDS)):
         text = "mail to people of this machine waits: nobody puts it into their mailboxes"
         command = f"sudo {library}/dma-mailbox --listen {mailboxes}    # by your supervisor, in the foreground"
         yield Diagnosis("units", WARN, text, f"{mailboxes}: {why}", command)
         return
     yield Diagnosis("units", OK, "the daemon is ready to take mail")
-
-
-def _silent(path: str) -> str:
-    """Why nobody can be reached at a socket; "" when somebody listens."""
-    with socket.socket(socket.AF_UNIX) as line:
-        line.settimeout(SECONDS)
-        try:
-            line.connect(path)
-        except OSError as error:
-            return error.strerror or str(error)
-    return ""
 
 
 def _active(patient: Patient, unit: str) -> str:

@@ -10,6 +10,7 @@ from dma_runtime.machineid import machine_id
 from dma_runtime.policy.telling import AGE, FOREIGN, OLD, STUCK
 from dma_runtime.system import notice, space
 from dma_runtime.system.spool import Spool
+from dma_setup import mounts
 from dma_setup.checkup.finding import FAIL, OK, WARN, Diagnosis, Patient
 from dma_setup.system import FILE
 
@@ -83,7 +84,7 @@ def home(patient: Patient) -> Iterator[Diagnosis]:
     path = patient.spool
     if not patient.place.is_live or not os.path.isdir(path):
         return
-    kind, point = file_system(path, _mounts())
+    kind, point = mounts.file_system(path)
     if kind in ("tmpfs", "ramfs"):
         yield Diagnosis(
             "spool",
@@ -104,30 +105,6 @@ def home(patient: Patient) -> Iterator[Diagnosis]:
         space.check(patient.config, path)
     except DmaError as full:
         yield Diagnosis("spool", FAIL, "no mail is taken: there is too little room for the queue", full.text, f"df -h {path}")
-
-
-def _mounts() -> str:
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except OSError:
-        return ""
-
-
-def file_system(path: str, mounts: str) -> tuple[str, str]:
-    """(type, mount point) of the file system `path` is on, from the text of /proc/self/mountinfo; ("", "") when unknown."""
-    best = ("", "")
-    real = os.path.realpath(path)
-    for line in mounts.splitlines():
-        fields, _, more = line.partition(" - ")
-        words = fields.split(" ")
-        if len(words) < 5:
-            continue
-        point = words[4].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
-        inside = real == point or real.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best[1]):
-            best = (more.split(" ")[0], point)
-    return best
 
 
 def in_container() -> bool:

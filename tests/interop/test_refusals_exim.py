@@ -1,7 +1,5 @@
 """What a real Exim refuses, in providers' words and in its own, translated by the recipe: signing in, the sender, the limit."""
 
-import json
-import subprocess
 
 import exim
 import pytest
@@ -78,9 +76,7 @@ def test_the_days_limit_loses_nothing_and_says_so(home, server):
     text = " ".join(done.stdout.split())
     assert "Daily user sending limit exceeded" in text
     assert "Nothing is lost; the mail waits" in text
-    environment = {**home.environment, "DMA_CONF": str(home.path / ".config/dma/dma.conf")}
-    listing = [str(home.path / ".local/lib/dma/dma-queue"), "list", "--json"]
-    (waiting,) = json.loads(subprocess.run(listing, capture_output=True, env=environment, timeout=30, check=True).stdout)
+    (waiting,) = home.queued()
     assert waiting["recipients"][0]["address"] == "limit@far.test"
 
 

@@ -1,7 +1,5 @@
 """What a real Postfix refuses in providers' words, translated by the recipe: signing in, the sender, the day's limit."""
 
-import json
-import subprocess
 
 import postfix
 import pytest
@@ -68,9 +66,7 @@ def test_the_days_limit_loses_nothing_and_says_so(home, server):
     assert "Daily user sending limit exceeded" in text
     assert "The account's quota is used up for now." in text
     assert "Nothing is lost; the mail waits" in text
-    environment = {**home.environment, "DMA_CONF": str(home.path / ".config/dma/dma.conf")}
-    listing = [str(home.path / ".local/lib/dma/dma-queue"), "list", "--json"]
-    (waiting,) = json.loads(subprocess.run(listing, capture_output=True, env=environment, timeout=30, check=True).stdout)
+    (waiting,) = home.queued()
     assert waiting["recipients"][0]["address"] == "limit@far.test"
 
 

@@ -15,7 +15,7 @@ from setup_home import PASSWORD, Home, relay
 
 from dma_runtime.policy.telling import Notice
 from dma_runtime.system import notice
-from dma_setup import doctor
+from dma_setup import doctor, mounts
 from dma_setup.checkup import configuration, files, journals, machine, queue, signin
 from dma_setup.checkup.finding import FAIL, OK, WARN
 
@@ -159,19 +159,23 @@ MOUNTS = """\
 @pytest.mark.parametrize(
     ("path", "kind"), [("/tmp/x/spool", "tmpfs"), ("/tmpfile/spool", "ext4"), ("/var/spool/dma", "ext4"), ("/with blank/x", "xfs")]
 )
-def test_what_the_spool_lies_on(path, kind, monkeypatch):
+def test_what_the_spool_lies_on(path, kind, monkeypatch, tmp_path):
     monkeypatch.setattr(os.path, "realpath", lambda path: path)
-    assert queue.file_system(path, MOUNTS)[0] == kind
+    monkeypatch.setattr(mounts, "TABLE", str(tmp_path / "mountinfo"))
+    (tmp_path / "mountinfo").write_text(MOUNTS)
+    assert mounts.file_system(path)[0] == kind
 
 
 def test_a_spool_in_memory(tmp_path, monkeypatch):
     one = patient(tmp_path)
-    monkeypatch.setattr(queue, "_mounts", lambda: "1 1 0:1 / / rw - tmpfs tmpfs rw\n")
+    table = tmp_path / "mountinfo"
+    monkeypatch.setattr(mounts, "TABLE", str(table))
+    table.write_text("1 1 0:1 / / rw - tmpfs tmpfs rw\n")
     assert only(queue.home(one)).severity == FAIL
-    monkeypatch.setattr(queue, "_mounts", lambda: "1 1 0:1 / / rw - overlay overlay rw\n")
+    table.write_text("1 1 0:1 / / rw - overlay overlay rw\n")
     monkeypatch.setattr(queue, "in_container", lambda: True)
     assert only(queue.home(one)).severity == WARN
-    monkeypatch.setattr(queue, "_mounts", lambda: "1 1 0:1 / / rw - ext4 /dev/sda rw\n")
+    table.write_text("1 1 0:1 / / rw - ext4 /dev/sda rw\n")
     assert list(queue.home(one)) == []
 
 
