@@ -165,7 +165,7 @@ class MailServer:
 
     def refuse(self, stage, reply, *, times=None, when="", after=0):
         """Answer `reply` (text, several lines by a list, CLOSE or HANG) at `stage`, `times` times (None: always), where the
-        argument contains `when`, not before `after` occasions have passed."""
+        argument contains `when`, not before `after` occasions have passed. A number as `reply`: as ever, so many seconds later."""
         assert stage in STAGES, stage
         self._refusals.setdefault(stage, []).append(Refusal(reply, times, when, after))
 
@@ -277,6 +277,9 @@ class Conversation(SMTP):
             raise asyncio.CancelledError
         if answer is HANG:
             await asyncio.sleep(3600)
+        if isinstance(answer, float):
+            await asyncio.sleep(answer)
+            return False
         for line in [answer] if isinstance(answer, str) else answer:
             await super().push(line)
         return True

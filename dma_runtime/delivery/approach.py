@@ -17,7 +17,8 @@ Rules:
 from __future__ import annotations
 
 from dma_runtime import authconf
-from dma_runtime.delivery.session import Refused, Session, Target, Timeouts
+from dma_runtime.delivery.probe import Probe
+from dma_runtime.delivery.session import Refused, Session, Target, Timeouts, Unwanted
 from dma_runtime.envelope import REQUIRE
 from dma_runtime.outcome import DEFERRED, FAILED, MACHINE, RELAY, Outcome
 from dma_runtime.policy import exchangers, tls, verdict
@@ -28,6 +29,7 @@ from dma_runtime.system.secrets import SecretUnreadable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from collections.abc import Set as AbstractSet
 
     from dma_runtime.delivery.remote import Desk
@@ -41,10 +43,13 @@ class Approach:
         self.hops: tuple[Hop, ...] = ()
         self._paused: dict[Hop, float] = {}  # until when (wall clock) another host is preferred
 
-    async def open(self, route: Route, tried: AbstractSet[Hop], serving: AbstractSet[Hop]) -> tuple[Session, Hop]:
+    async def open(
+        self, route: Route, tried: AbstractSet[Hop], serving: AbstractSet[Hop], greeted: Callable[[Probe], None]
+    ) -> tuple[Session, Hop]:
         """A session with the first host, but those in `tried`, that takes mail. Raises Refused.
 
         `serving`: hosts we have a session with; one of them that refuses another has enough of us, and is not down.
+        `greeted` is called with what others can be opened beside (`beside`), for each host that greets us.
         """
         self.hops = route.hops or await self._exchangers(route)
         now = self.desk.now().wall
@@ -52,8 +57,10 @@ class Approach:
         fresh.sort(key=lambda hop: self._paused.get(hop, 0.0) > now)  # stable: the order stays but for the paused
         refusals: list[Outcome] = []
         for hop in fresh:
+            probe = Probe(hop, greeted)
             try:
-                session = await self._sign_on(hop, route.tls)
+                session = await self._sign_on(hop, route.tls, greeted=probe.greeted)
+                probe.over(through=True)
             except Refused as refused:
                 if hop in serving:
                     raise
@@ -65,9 +72,21 @@ class Approach:
                 if len(self.hops) > 1:
                     self.desk.hop_works(hop)
                 return session, hop
+            finally:
+                probe.over(through=False)
         if not refusals:  # the domain's hosts are others now than when one was left to try
             raise Refused(verdict.fault("connect", "no further host", relay=route.key, answered=False))
         raise Refused(min(refusals, key=_weight))
+
+    async def beside(self, probe: Probe, wish: str) -> Session:
+        """One more session with the host that the probe is at. Raises Refused when the probe is through and this one is not, and
+        Unwanted when the probe is refused."""
+        try:
+            return await self._sign_on(probe.hop, wish, wanted=probe.through)
+        except Refused:
+            if not await probe.through():
+                raise Unwanted from None
+            raise
 
     def pause(self, hop: Hop, outcome: Outcome) -> None:
         """This host takes no mail at present: another one is preferred for a while."""
@@ -126,8 +145,15 @@ class Approach:
 
     # ------------------------------------------------------------ one host
 
-    async def _sign_on(self, hop: Hop, wish: str) -> Session:
-        """Connect and sign in; `wish`: what the mail wants of TLS. Raises Refused."""
+    async def _sign_on(
+        self,
+        hop: Hop,
+        wish: str,
+        *,
+        greeted: Callable[[], None] = lambda: None,
+        wanted: Callable[[], Awaitable[bool]] | None = None,
+    ) -> Session:
+        """Connect and sign in; `wish`: what the mail wants of TLS. Raises Refused, and Unwanted (`signon.sign_on`)."""
         desk = self.desk
         settings, config = desk.settings, desk.settings.config
         for problem, path in ((settings.auth_problem, config.AUTHPATH), (settings.map_problem, config.RELAYMAP)):
@@ -150,7 +176,15 @@ class Approach:
         target = Target(hop.host, hop.port, policy, login, smarthost=not hop.direct, quota=quota, lmtp=hop.lmtp)
         limits = Timeouts(connect=config.CONNECTTIMEOUT, ceiling=config.TIMEOUT)
         try:
-            return await Session.open(target, helo=desk.helo, limits=limits, trace=desk.trace, most=config.MAXMESSAGES)
+            return await Session.open(
+                target,
+                helo=desk.helo,
+                limits=limits,
+                trace=desk.trace,
+                most=config.MAXMESSAGES,
+                greeted=greeted,
+                wanted=wanted,
+            )
         except Refused as refused:
             if refused.outcome.stage == "AUTH" and found is not None:
                 desk.secrets.forget(found)

@@ -1,8 +1,9 @@
 """One relay: the messages waiting for it and the sessions that carry them.
 
 Rules:
-- The first session is a probe: others are opened only when it is through sign-in, and only as the backlog justifies,
-  up to MAXCONNECTIONS. So a relay that is down costs one attempt, whatever waits behind it. One that signed us in before and
+- The first session is a probe: others sign in only when it is through sign-in, and are opened only as the backlog justifies,
+  up to MAXCONNECTIONS. So a relay that is down costs one attempt, whatever waits behind it. To a smarthost of which nothing
+  bad is known they are opened beside the probe once it has been greeted (`delivery.probe`). One that signed us in before and
   then took no mail has to take some before it gets a second session. One that works and lets no further session in has as
   many as it wants.
 - An outcome that is a verdict on the relay, or on this machine, defers everything that waits; what was not tried leaves
@@ -22,6 +23,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import Protocol
 
 from dma_runtime.address import needs_smtputf8
@@ -29,8 +31,9 @@ from dma_runtime.delivery.approach import Approach
 from dma_runtime.delivery.backlog import Backlog, Work
 from dma_runtime.delivery.berths import Berths, Ticket
 from dma_runtime.delivery.idle import Idlers
+from dma_runtime.delivery.probe import Probe
 from dma_runtime.delivery.queue import Item
-from dma_runtime.delivery.session import Job, Refused, Session
+from dma_runtime.delivery.session import Job, Refused, Session, Unwanted
 from dma_runtime.envelope import REQUIRE
 from dma_runtime.errors import BrokenMessage
 from dma_runtime.message import loops
@@ -46,7 +49,7 @@ from dma_runtime.system.stored import StoredMessage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     from dma_runtime.delivery.settings import Settings
     from dma_runtime.envelope import Moment
@@ -131,14 +134,29 @@ class Relay:
         """Have as many sessions at work as the backlog justifies; before one has got through sign-in, a single one."""
         if not self.waiting or self._stopped or not self._in_pace():
             return
-        most = self.desk.settings.config.MAXCONNECTIONS if self._proved and not self.state.rounds else 1
-        wanted = min(most, 1 + len(self.waiting) // BACKLOG_PER_SESSION)
+        wanted = self._justified if self._proved and not self.state.rounds else 1
         while len(self.sessions) - len(self._idle) < wanted and self._idle.wake():
             pass
         while len(self.sessions) < wanted and not self._enough:
-            task = asyncio.create_task(self._serve())
-            self.sessions.add(task)
-            task.add_done_callback(self._ended)
+            self._begin(self._serve())
+
+    @property
+    def _justified(self) -> int:
+        """How many sessions the backlog justifies."""
+        return min(self.desk.settings.config.MAXCONNECTIONS, 1 + len(self.waiting) // BACKLOG_PER_SESSION)
+
+    def _begin(self, session: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(session)
+        self.sessions.add(task)
+        task.add_done_callback(self._ended)
+
+    def _greeted(self, probe: Probe) -> None:
+        """A session was greeted: where it is the first, others may be opened beside it. Not where bad was heard of the relay
+        lately, nor with hosts found by MX: those share berths."""
+        if self._stopped or self._proved or self.state.rounds or self.route.kind == DIRECT:
+            return
+        while len(self.sessions) < self._justified:
+            self._begin(self._beside(probe))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self.sessions.discard(task)
@@ -173,16 +191,39 @@ class Relay:
         """One connection from its opening to its end."""
         head = self.waiting.head
         tried: frozenset[Hop] = head.tried if head is not None else frozenset()
+        try:
+            with self._is_opening():
+                serving = set(self._open_sessions.values())
+                session, hop = await self.approach.open(self.route, tried, serving, self._greeted)
+        except Refused as refused:
+            self._not_opened(refused.outcome, head, tried)
+        else:
+            await self._carry(session, hop)
+
+    async def _beside(self, probe: Probe) -> None:
+        """One connection that is opened while the probe is on its way, from its opening to its end."""
+        try:
+            with self._is_opening():
+                session = await self.approach.beside(probe, self.route.tls)
+        except Refused as refused:
+            self._not_opened(refused.outcome, None, frozenset())
+        except Unwanted:
+            pass
+        else:
+            await self._carry(session, probe.hop)
+
+    @contextmanager
+    def _is_opening(self) -> Iterator[None]:
         task = asyncio.current_task()
         assert task is not None
         self._opening.add(task)
         try:
-            session, hop = await self.approach.open(self.route, tried, set(self._open_sessions.values()))
-        except Refused as refused:
-            self._not_opened(refused.outcome, head, tried)
-            return
+            yield
         finally:
             self._opening.discard(task)
+
+    async def _carry(self, session: Session, hop: Hop) -> None:
+        """Send what waits over a connection, until its end."""
         self._works(hop)
         self._open_sessions[session] = hop
         self._rcptmax = session.capabilities.rcptmax

@@ -29,7 +29,7 @@ from dma_runtime.delivery import signon, window
 from dma_runtime.delivery.aftermath import End
 from dma_runtime.delivery.job import Job, Part, Work, divide, parameters, recipient_parameters
 from dma_runtime.delivery.line import Broken, Line
-from dma_runtime.delivery.signon import Refused, Target, sign_on
+from dma_runtime.delivery.signon import Refused, Target, Unwanted, sign_on
 from dma_runtime.delivery.window import Window
 from dma_runtime.outcome import Outcome
 from dma_runtime.policy import tls, verdict
@@ -40,13 +40,13 @@ from dma_runtime.smtp.transaction import Transaction
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from dma_runtime.delivery.line import Trace
     from dma_runtime.smtp.handshake import Handshake
     from dma_runtime.smtp.reply import Reply
 
-__all__ = ["Job", "Refused", "Session", "Target", "Timeouts"]
+__all__ = ["Job", "Refused", "Session", "Target", "Timeouts", "Unwanted"]
 
 _PIECE = 65536  # bytes gathered before they are written
 
@@ -91,10 +91,19 @@ class Session:
 
     @classmethod
     async def open(
-        cls, target: Target, *, helo: str, limits: Timeouts, trace: Trace | None = None, most: int = 0
+        cls,
+        target: Target,
+        *,
+        helo: str,
+        limits: Timeouts,
+        trace: Trace | None = None,
+        most: int = 0,
+        greeted: Callable[[], None] = lambda: None,
+        wanted: Callable[[], Awaitable[bool]] | None = None,
     ) -> Session:
-        """Connected, greeted, in TLS and signed in as the target says. Raises Refused."""
-        line, handshake, peer = await sign_on(target, helo, limits, trace)
+        """Connected, greeted, in TLS and signed in as the target says. Raises Refused; for `greeted`, `wanted` and Unwanted see
+        `signon.sign_on`."""
+        line, handshake, peer = await sign_on(target, helo, limits, trace, greeted=greeted, wanted=wanted)
         return cls(line, handshake, target, peer, most)
 
     @property

@@ -7,6 +7,7 @@ Rules:
 - Bytes behind the reply to STARTTLS are an attack (RFC 3207 4.2, CVE-2011-0411): the session ends.
 - Merely opportunistic TLS that fails in its handshake gives way to one more connection in clear; there no login is
   sent.
+- A session beside a probe (`delivery.probe`) says neither AUTH nor MAIL before somebody wants it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from dma_runtime.delivery.line import Broken, Line
 from dma_runtime.outcome import Outcome
 from dma_runtime.policy import tls, verdict
 from dma_runtime.smtp import command
-from dma_runtime.smtp.handshake import Handshake, Ready, Refuse, Upgrade
+from dma_runtime.smtp.handshake import Handshake, Ready, Refuse, Send, Upgrade
 from dma_runtime.smtp.timeouts import Timeouts
 from dma_runtime.system import net, tlswrap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from dma_runtime.delivery.line import Trace
     from dma_runtime.policy.tls import TlsPolicy
     from dma_runtime.secret import Secret
@@ -87,14 +90,28 @@ class Target:
         return f"Target({self.host}:{self.port}{user})"
 
 
+class Unwanted(Exception):
+    """The session is not wanted any more."""
+
+
 class NoTls(Exception):
     """The TLS handshake failed; the text says why."""
 
 
 async def sign_on(
-    target: Target, helo: str, limits: Timeouts, trace: Trace | None
+    target: Target,
+    helo: str,
+    limits: Timeouts,
+    trace: Trace | None,
+    *,
+    greeted: Callable[[], None] = lambda: None,
+    wanted: Callable[[], Awaitable[bool]] | None = None,
 ) -> tuple[Line, Handshake, str]:
-    """(the line, the finished handshake, `host [address]`). Raises Refused."""
+    """(the line, the finished handshake, `host [address]`). Raises Refused.
+
+    `greeted` is called when the relay has greeted us with a 2yz, `wanted` when all but AUTH is done: where that comes to False,
+    Unwanted is raised.
+    """
     try:
         addresses = await net.resolve(target.host, target.port, limits.resolve)
     except net.NoAddress as error:
@@ -119,12 +136,17 @@ async def sign_on(
         line = Line(limits, trace)
         line.wire = await net.wire(sock, line)
         try:
-            return line, await converse(line, target, helo, peer, want_tls), peer
+            handshake = await converse(line, target, helo, peer, want_tls, greeted=greeted, wanted=wanted)
+            return line, handshake, peer
         except NoTls as error:
             line.fail(str(error))
             if target.tls.level != tls.OPPORTUNISTIC:
                 raise Refused(_tls_outcome(str(error), target, peer)) from None
             want_tls = False
+        except Unwanted:
+            await _goodbye(line)
+            line.close()
+            raise
         except Refused as this:
             line.close()
             outcome = this.outcome
@@ -139,8 +161,17 @@ async def sign_on(
     raise refused
 
 
-async def converse(line: Line, target: Target, helo: str, peer: str, want_tls: bool) -> Handshake:
-    """Greeting to AUTH on a line whose wire is up. Raises Refused and NoTls."""
+async def converse(
+    line: Line,
+    target: Target,
+    helo: str,
+    peer: str,
+    want_tls: bool,
+    *,
+    greeted: Callable[[], None] = lambda: None,
+    wanted: Callable[[], Awaitable[bool]] | None = None,
+) -> Handshake:
+    """Greeting to AUTH on a line whose wire is up. Raises Refused, NoTls and Unwanted."""
     policy, limits = target.tls, line.timeouts
     assert line.wire is not None
     if policy.implicit and want_tls:
@@ -163,6 +194,8 @@ async def converse(line: Line, target: Target, helo: str, peer: str, want_tls: b
     mute = target.port == tls.IMPLICIT_PORT and not handshake.encrypted
     try:
         reply = await line.ask(command.GREETING, b"", "", limits.silent if mute else None)
+        if reply.code // 100 == 2:
+            greeted()
         while True:
             action = handshake.reply(reply)
             if isinstance(action, Upgrade):
@@ -178,6 +211,11 @@ async def converse(line: Line, target: Target, helo: str, peer: str, want_tls: b
                 await _upgrade(line, target)
                 handshake.binding = line.wire.tls.binding if line.wire.tls is not None else None
                 action = handshake.secured()
+            arrived = isinstance(action, Ready) or (isinstance(action, Send) and action.verb is command.AUTH)
+            if arrived and wanted is not None:
+                if not await wanted():
+                    raise Unwanted
+                wanted = None
             if isinstance(action, Ready):
                 line.hide()
                 if HABITS.plain(target.host, target.port, asyncio.get_running_loop().time()):
