@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 
 SLICE = 60.0  # seconds; the longest sleep
-LOADING = 0.005  # seconds of reading the spool between two turns of everything else
+LOADING = 0.001  # seconds of reading the spool between two turns of everything else: a sign-on takes some twenty of them
 ASK_C_DMA = 300.0  # seconds until a message that a process of C dma holds is asked for again
 GRACE = 25.0  # seconds for what is under way when we are told to stop
 ROUNDS_WITHOUT_NETWORK = 3  # then an owner that is not resident gives the spool up
