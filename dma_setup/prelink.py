@@ -1,10 +1,11 @@
-"""What a submission imports, in one compiled file that is read and run at once: the image.
+"""What a program imports, in one compiled file that is read and run at once: the image.
 
 Of the time that `sendmail` took above a bare interpreter nine tenths went into finding, opening and checking some thirty
-module files. An image lies among the library's compiled files and is as good or bad as they are; the launcher takes the
-modules from it when it was made for this very interpreter and each source is still the one it was made of. Otherwise, and
-when there is none or it is damaged, they are imported as ever: nothing depends on it but time. So it is no change that is
-planned or journaled, and an upgrade in place needs no ceremony. When the machine's launcher goes, it goes too (`remove`).
+module files; the owner that it leaves behind has a hundred. An image lies among the library's compiled files and is as good
+or bad as they are; the program takes the modules from it (`dma_runtime.system.compiled`) when it was made for this very
+interpreter and each source is still the one it was made of. Otherwise, and when there is none or it is damaged, they are
+imported as ever: nothing depends on it but time. So it is no change that is planned or journaled, and an upgrade in place
+needs no ceremony. When the machine's launcher goes, it goes too (`remove`).
 
 The file: the interpreter's MAGIC_NUMBER, then marshal of (loader, stamps, modules, maker):
 - stamps: (path, mtime in ns, size) of each source;
@@ -38,10 +39,12 @@ if TYPE_CHECKING:
     from types import CodeType, ModuleType
 
 PACKAGE = "dma_runtime"
-# Image -> what is imported for it below PACKAGE: by who writes the spool himself, and by who hands over to the daemon.
+# Image -> what is imported for it below PACKAGE: by who writes the spool himself, by who hands over to the daemon, and by the
+# owner of a spool in user mode.
 IMAGES = {
     "submit": ("cmd.sendmail", "cmd.submit", "system.trust"),
     "handover": ("cmd.sendmail", "cmd.handover"),
+    "owner": ("cmd.daemon",),
 }
 
 # Runs in the launcher, before anything of ours is imported. All or nothing: what fails in the middle leaves no trace.
@@ -75,23 +78,23 @@ load()
 """
 
 
-def command(python: str, library: str, image: str) -> list[str]:
-    """What makes the image in `library`, where it is missing or was made of older sources."""
-    return [python, "-IS", "-X", "no_debug_ranges", os.path.abspath(__file__), library, image]
+def command(python: str, library: str, *images: str) -> list[str]:
+    """What makes the images in `library`, where they are missing or were made of older sources."""
+    return [python, "-IS", "-X", "no_debug_ranges", os.path.abspath(__file__), library, *images]
 
 
-def stem(library: str, image: str) -> str:
-    """Where the image is, up to the interpreter's tag; the launcher puts that behind it, and `.image`."""
-    return f"{library}/{PACKAGE}/__pycache__/{image}."
-
-
-def remove(library: str, image: str) -> None:
+def remove(library: str, *images: str) -> None:
     """Take away what `main` left in the library, for any interpreter. Raises OSError."""
-    for path in glob.glob(glob.escape(stem(library, image)) + "*.image*"):
-        os.unlink(path)
-    folder = os.path.dirname(stem(library, image))
+    folder = _folder(library)
+    for image in images:
+        for path in glob.glob(f"{glob.escape(folder)}/{image}.*.image*"):
+            os.unlink(path)
     if os.path.isdir(folder) and not os.listdir(folder):
         os.rmdir(folder)
+
+
+def _folder(library: str) -> str:
+    return f"{library}/{PACKAGE}/__pycache__"  # as `compiled.stem` has it
 
 
 def build(names: Sequence[str], maker: bytes) -> bytes:
@@ -131,6 +134,8 @@ class _Watch:
 
 def _met(names: Sequence[str]) -> list[tuple[str, str, bool]]:
     """(name, path, whether a package) of what is imported, each behind what it imports itself."""
+    for name in [name for name in sys.modules if name == PACKAGE or name.startswith(PACKAGE + ".")]:
+        del sys.modules[name]  # of the image before
     watch = _Watch()
     sys.meta_path.insert(0, watch)  # type: ignore[arg-type]  # a finder, of the old kind that typing forgot
     try:
@@ -180,18 +185,21 @@ def _open_to_all(library: str) -> None:
                     os.chmod(path, wanted)
 
 
-def main(library: str, image: str) -> None:
-    """Write the image into the library. Raises OSError where that cannot be done."""
+def main(library: str, *images: str) -> None:
+    """Write the images into the library. Raises OSError where that cannot be done."""
     sys.dont_write_bytecode = True
     sys.path.insert(0, library)
     with open(__file__, "rb") as file:
         maker = hashlib.sha256(file.read()).digest()
-    path = f"{stem(library, image)}{sys.implementation.cache_tag}.image"
-    if image == "handover":
+    if "handover" in images:
         _open_to_all(library)
-    if _is_current(path, maker):
-        return
-    content = build(IMAGES[image], maker)
+    for image in images:
+        path = f"{_folder(library)}/{image}.{sys.implementation.cache_tag}.image"
+        if not _is_current(path, maker):
+            _write(path, build(IMAGES[image], maker))
+
+
+def _write(path: str, content: bytes) -> None:
     folder = os.path.dirname(path)
     if not os.path.isdir(folder):
         os.mkdir(folder)

@@ -22,7 +22,6 @@ import os
 import pwd
 import signal
 import subprocess
-import tempfile
 import time
 
 from dma_runtime.aliases import PIPE
@@ -80,6 +79,8 @@ def run(
         entry = pwd.getpwuid(os.geteuid()) if os.geteuid() else pwd.getpwnam(NOBODY)
     except KeyError:
         return Outcome(DEFERRED, f"{command}: there is no account to run it as", status="4.3.5", tell=True, hint="see passwd(5)")
+    import tempfile  # here: with what it brings it is a fiftieth of an owner's start, and few messages go to a command
+
     with tempfile.TemporaryFile() as whole, tempfile.TemporaryFile() as said:
         # In a file: a command that reads nothing must not stop us, nor one that prints without end.
         whole.write(mboxrd.from_line(posting.sender, time.localtime()) + mboxrd.trace(posting.sender, posting.address))

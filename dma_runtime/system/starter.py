@@ -16,6 +16,8 @@ from __future__ import annotations
 import os
 import sys
 
+from dma_runtime.system import compiled
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dma_runtime.config import Config
@@ -49,11 +51,20 @@ def start_owner(config_path: str | None, config: Config, *, run: bool = False) -
 
 
 def command(arguments: list[str]) -> list[str]:
-    """The command line of an owner: `python -IS -c BOOT`, with the module path of this process."""
+    """The command line of an owner: `python -IS -c BOOT`, with the module path of this process, and its modules from one
+    compiled file where there is one."""
     library = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = [library, *(place for place in sys.path if place.startswith("/") and place != library)]
-    boot = f"import sys; sys.path[:] = {path!r}; from dma_runtime.cmd.daemon import main; sys.exit(main({arguments!r}))"
-    return [sys.executable or "/usr/bin/python3", "-IS", "-c", boot]
+    boot = [
+        "import gc, sys",
+        "gc.disable()  # what is imported stays",
+        f"sys.path[:] = {path!r}",
+        compiled.take(compiled.stem(library, "owner")),
+        "from dma_runtime.cmd.daemon import main",
+        "gc.enable()",
+        f"sys.exit(main({arguments!r}))",
+    ]
+    return [sys.executable or "/usr/bin/python3", "-IS", "-c", "\n".join(boot)]
 
 
 def owner_environment(config: Config) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 `#!INTERPRETER -IS`: isolated, no site, our library directory put on `sys.path` by the launcher itself. That of `dma`, which
 every message starts, also has the image of `prelink`, and text in UTF-8 whatever the locale (`-X utf8`), which Python then
-need not find out. The kernel wants the interpreter's path without blanks and the line short (execve(2): 256 bytes, 127
-before Linux 5.1).
+need not find out; the owner that it leaves behind in user mode has an image of its own. The kernel wants the interpreter's
+path without blanks and the line short (execve(2): 256 bytes, 127 before Linux 5.1).
 System mode: the interpreter is the distribution's, so its upgrades do not stop mail, and must be proved (`proof`).
 """
 
@@ -13,6 +13,7 @@ import os
 import sys
 from typing import Any
 
+from dma_runtime.system import compiled
 from dma_setup import prelink, reader, render
 from dma_setup import view as views
 from dma_setup.changes import Change
@@ -48,21 +49,21 @@ def plan(_step: dict[str, Any], view: View) -> list[Change]:
 
 def _words(name: str, python: str, door: str, view: View) -> dict[str, str]:
     where = library.path(view)
-    words = {"python": python, "library": where, "door": door, "options": "-IS", "image": ""}
+    words = {"python": python, "library": where, "door": door, "options": "-IS", "take": ""}
     if name == "dma":
-        words |= {"options": OPTIONS, "image": prelink.stem(where, _image(view.place))}
+        words |= {"options": OPTIONS, "take": compiled.take(compiled.stem(where, _images(view.place)[0]))}
     return words
 
 
 def refresh(place: Place, system: System) -> None:
-    """Make the image of the installed launcher, where it is missing or made of older sources and the library can be written."""
+    """Make the images of the installed launcher, where they are missing or made of older sources and the library can be written."""
     if (found := reader.library(place, system)) is not None:
         python, where = found
-        system.run(prelink.command(python, where, _image(place)))
+        system.run(prelink.command(python, where, *_images(place)))
 
 
 def forget(place: Place, system: System, before: tuple[str, str] | None) -> str:
-    """The image goes when the installed launcher has another library than `before` (as of `reader.library`), or is gone. Only in
+    """The images go when the installed launcher has another library than `before` (as of `reader.library`), or is gone. Only in
     system mode: a person's library may have launchers in other homes too. Returns what could not be done, "" for nothing."""
     if before is None or place.is_user or not place.is_live:
         return ""
@@ -70,14 +71,15 @@ def forget(place: Place, system: System, before: tuple[str, str] | None) -> str:
     if after is not None and after[1] == before[1]:
         return ""
     try:
-        prelink.remove(before[1], _image(place))
+        prelink.remove(before[1], *_images(place))
     except OSError as error:
         return f"{error.filename}: {error.strerror}"
     return ""
 
 
-def _image(place: Place) -> str:
-    return "submit" if place.is_user else "handover"
+def _images(place: Place) -> tuple[str, ...]:
+    """That of `dma` first."""
+    return ("submit", "owner") if place.is_user else ("handover",)
 
 
 def interpreter(view: View) -> str:

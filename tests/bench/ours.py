@@ -9,6 +9,7 @@ import subprocess
 import time
 
 from dma_runtime.envelope import Envelope, Recipient, encode, reserved
+from dma_runtime.system import compiled
 from dma_runtime.system.spool import Spool, new_id
 from dma_setup import prelink, render
 from dma_setup.verbs.launcher import OPTIONS
@@ -34,17 +35,17 @@ class Ours:
         self.configuration = self.base / "dma.conf"
         self.environment = {"PATH": "/usr/bin:/bin", "HOME": str(self.base), "DMA_CONF": str(self.configuration)}
         self.environment["LOGNAME"] = "bench"
-        self.sendmail = str(self.launcher("sendmail", place.ROOT, "submit"))
+        self.sendmail = str(self.launcher("sendmail", place.ROOT, ("submit", "owner")))
         self.mailq = str(self.base / "mailq")
         if not os.path.islink(self.mailq):
             os.symlink("sendmail", self.mailq)
 
-    def launcher(self, name, library, image, door="sendmail"):
-        """A program as `dma-setup` renders it, with its image when there is one of that name."""
-        values = {"python": place.PYTHON, "library": str(library), "door": f"dma_runtime.cmd.{door}", "options": "-IS", "image": ""}
-        if image:
-            subprocess.run(prelink.command(place.PYTHON, str(library), image), check=True)
-            values |= {"options": OPTIONS, "image": prelink.stem(str(library), image)}
+    def launcher(self, name, library, images, door="sendmail"):
+        """A program as `dma-setup` renders it, with the first of the images when there are any."""
+        values = {"python": place.PYTHON, "library": str(library), "door": f"dma_runtime.cmd.{door}", "options": "-IS", "take": ""}
+        if images:
+            subprocess.run(prelink.command(place.PYTHON, str(library), *images), check=True)
+            values |= {"options": OPTIONS, "take": compiled.take(compiled.stem(str(library), images[0]))}
         path = self.base / name
         path.write_text(render.template("launcher.j2", values))
         path.chmod(0o755)

@@ -38,8 +38,8 @@ class Service(Ours):
             shutil.copytree(place.ROOT / "dma_runtime", library / "dma_runtime", ignore=shutil.ignore_patterns("__pycache__"))
             subprocess.run([place.PYTHON, "-IS", "-m", "compileall", "-q", str(library)], check=True)
             subprocess.run(["chmod", "-R", "a+rX", str(library)], check=True)  # other accounts run it, and must not compile it
-        self.sendmail = str(self.launcher("sendmail", library, "handover"))
-        self.dmad = self.launcher("dmad", library, "", door="daemon")
+        self.sendmail = str(self.launcher("sendmail", library, ("handover",)))
+        self.dmad = self.launcher("dmad", library, (), door="daemon")
         self.dmad.write_text(self.dmad.read_text().replace("sys.exit(", LIFTED + "\nsys.exit("))
         self._process = None
 

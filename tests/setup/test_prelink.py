@@ -10,9 +10,11 @@ import sys
 from importlib.util import MAGIC_NUMBER
 
 import pytest
+from mail_server import MailServer
 from sendmail_program import PYTHON, ROOT, Sendmail
 from setup_home import Home
 
+from dma_runtime.system import compiled
 from dma_setup import prelink, render
 from dma_setup.verbs.launcher import OPTIONS
 
@@ -31,7 +33,8 @@ class Installed(Sendmail):
     def launcher(self, name):
         values = {"python": PYTHON, "library": str(self.library), "door": "dma_runtime.cmd.sendmail", "options": OPTIONS}
         path = self.directory / name
-        path.write_text(render.template("launcher.j2", {**values, "image": prelink.stem(str(self.library), "submit")}))
+        values["take"] = compiled.take(compiled.stem(str(self.library), "submit"))
+        path.write_text(render.template("launcher.j2", values))
         path.chmod(0o755)
         return path
 
@@ -180,29 +183,77 @@ def test_a_library_that_cannot_be_written_keeps_its_sources(mail):
     assert mail.version() == "0.1.0"
 
 
-@pytest.mark.parametrize("image", ["submit", "handover"])
-def test_every_module_that_the_door_needs_is_in_it(mail, image):
+@pytest.mark.parametrize(
+    ("image", "doors"), [("submit", {"sendmail", "submit"}), ("handover", {"sendmail", "handover"}), ("owner", {"daemon"})]
+)
+def test_every_module_that_the_door_needs_is_in_it(mail, image, doors):
     path = mail.make(image)
     _, stamps, modules, _ = marshal.loads(path.read_bytes()[len(MAGIC_NUMBER) :])
     names = [name for name, *_ in modules]
     assert len(set(names)) == len(names) == len(stamps)
-    assert {"dma_runtime.cmd.sendmail", f"dma_runtime.cmd.{image}"} <= set(names)
-    assert not [name for name in names if "asyncio" in name or not name.startswith("dma_runtime")]
+    assert {f"dma_runtime.cmd.{door}" for door in doors} <= set(names)
+    assert not [name for name in names if not name.startswith("dma_runtime")]
+
+
+def test_several_are_made_at_once_and_each_is_whole(mail):
+    """What the one imports the other has to bring again."""
+    alone = {image: len(mail.make(image).read_bytes()) for image in ("submit", "owner")}
+    shutil.rmtree(mail.library / "dma_runtime/__pycache__")
+    subprocess.run(prelink.command(PYTHON, str(mail.library), "submit", "owner"), check=True)
+    made = (mail.library / "dma_runtime/__pycache__").glob("*.image")
+    assert {path.name.partition(".")[0]: len(path.read_bytes()) for path in made} == alone
+
+
+def owner_says(mail):
+    """What the owner that a submission leaves behind calls itself."""
+    asked = "from dma_runtime.system import starter; print('\\0'.join(starter.command(['--version'])), end='')"
+    code = f"import sys; sys.path.insert(0, {str(mail.library)!r}); sys.dont_write_bytecode = True; {asked}"
+    words = subprocess.run([PYTHON, "-IS", "-c", code], capture_output=True, text=True, check=True).stdout.split("\0")
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_owner_has_one_of_its_own(mail):
+    image = mail.make("owner")
+    mail.change_unseen()
+    assert owner_says(mail) == "dma 0.1.0\n"
+    os.utime(mail.source)
+    assert owner_says(mail) == "dma 9.9.9\n"
+    mail.make("owner")
+    assert owner_says(mail) == "dma 9.9.9\n"
+    for damage in damages(image.read_bytes()):
+        image.write_bytes(damage)
+        assert owner_says(mail) == "dma 9.9.9\n", damage[:40]
+    image.unlink()
+    assert owner_says(mail) == "dma 9.9.9\n"
+
+
+def test_mail_leaves_through_an_owner_that_came_out_of_it(mail):
+    mail.make("submit")
+    mail.make("owner")
+    with MailServer() as server:
+        mail.configure(f"SMARTHOST 127.0.0.1:{server.port}\n")
+        assert mail.run("b@x.test", stdin=b"Subject: s\n\nx\n").returncode == 0
+        assert server.wait(1)[0].recipients == ["b@x.test"]
+        assert server.quiet()
+    assert not list(mail.library.glob("dma_runtime/delivery/__pycache__/*")), "a module was imported after all"
 
 
 def test_dma_setup_makes_it(tmp_path):
     """In the library that it was installed with: this checkout's."""
     home = Home(tmp_path / "home")
-    (made,) = [pathlib.Path(prelink.stem(str(ROOT), "submit") + f"{sys.implementation.cache_tag}.image")]
-    made.unlink(missing_ok=True)
+    made, owners = [
+        pathlib.Path(compiled.stem(str(ROOT), image) + f"{sys.implementation.cache_tag}.image") for image in ("submit", "owner")
+    ]
+    for image in (made, owners):
+        image.unlink(missing_ok=True)
     answers = home.answers("root_mail: root@localhost\n")
     planned = home.run("local", "--user", "--answers", answers, "--check")
     assert planned.returncode == 3, planned.stderr
     assert not made.exists()
     done = home.run("local", "--user", "--answers", answers, "--no-test")
     assert done.returncode == 0, done.stderr
-    assert f'"{prelink.stem(str(ROOT), "submit")}"' in (home.path / ".local/lib/dma/dma").read_text()
-    assert made.stat().st_mode & 0o777 == 0o644
+    assert repr(compiled.stem(str(ROOT), "submit")) in (home.path / ".local/lib/dma/dma").read_text()
+    assert made.stat().st_mode & owners.stat().st_mode & 0o777 == 0o644
     made.unlink()
     again = home.run("local", "--user", "--answers", answers, "--no-test")
     assert "nothing to change" in again.stdout.lower()
