@@ -27,9 +27,10 @@ from dma_runtime.delivery.record import PAUSE, Recorder, Step
 from dma_runtime.delivery.relaybook import RelayBook
 from dma_runtime.delivery.remote import Relay
 from dma_runtime.delivery.settings import Settings
+from dma_runtime.envelope import REQUIRE
 from dma_runtime.history import attempt_event
 from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, MACHINE, Outcome
-from dma_runtime.policy import retry, route, telling
+from dma_runtime.policy import retry, route, telling, tls
 from dma_runtime.policy.helo import greeting
 from dma_runtime.policy.relay import MACHINE_RETRY, RelayState
 from dma_runtime.system import clock, identity, notice
@@ -169,8 +170,21 @@ class Rounds:
 
     def _route(self, item: Item, address: str) -> route.Route:
         config, relay_map = self.settings.config, self.settings.relays
-        sender, tls = item.envelope.sender, item.envelope.tls
-        return route.route(address, config, sender, relay_map, port=self.exchange_port, tls=tls)
+        sender, wish = item.envelope.sender, item.envelope.tls
+        found = route.route(address, config, sender, relay_map, port=self.exchange_port, tls=wish)
+        if found.kind == route.RELAY and found.tls and all(self._is_strict(hop) for hop in found.hops):
+            found.tls = ""
+        return found
+
+    def _is_strict(self, hop: route.Hop) -> bool:
+        """Whether all mail to a relay gets the TLS that REQUIRETLS asks for: then it has no sessions of its own there."""
+        if self.settings.logins.find(hop.host, hop.port, hop.login) is None:
+            return False  # what has no TLS there comes back, and other mail may go
+        config = self.settings.config
+        ordinary, strict = (
+            tls.decide(config, hop.port, will_authenticate=True, main=hop.main, wish=wish) for wish in ("", REQUIRE)
+        )
+        return ordinary == strict
 
     def _relay(self, found: route.Route) -> Relay:
         relay = self._relays.get(found.key)

@@ -57,7 +57,7 @@ def command(arguments: list[str]) -> list[str]:
     path = [library, *(place for place in sys.path if place.startswith("/") and place != library)]
     boot = [
         "import gc, sys",
-        "gc.disable()  # what is imported stays",
+        "gc.disable()",
         f"sys.path[:] = {path!r}",
         compiled.take(compiled.stem(library, "owner")),
         "from dma_runtime.cmd.daemon import main",

@@ -156,6 +156,17 @@ class TestTheRelay:
         agent.until(lambda: len(agent.files()) == 2, what="the first two to be gone")
         assert all("RATE 2/h is reached" in row["recipients"][0]["last_error"] for row in agent.queue())
 
+    def test_where_all_mail_is_as_safe_it_has_no_connections_of_its_own(self, make):
+        with MailServer(tls="starttls", requiretls=True, users={"alice": "secret"}) as server:
+            agent = make(server, conf="REQUIRETLS")
+            for number in range(20):
+                agent.send("-bq", f"u{number}@y.test")
+                agent.send("-bq", f"v{number}@y.test", text=NO)
+            agent.run("-q", "-D")
+            assert len(server.messages) == 40
+            assert sum("REQUIRETLS" in said for said in senders(server)) == 20
+            assert server.connections == server.most_open == 4
+
     def test_a_socket_of_this_machine_is_no_hop(self, make, tmp_path):
         with LmtpServer(path=tmp_path / "lmtp") as server:
             agent = make(conf=f"REQUIRETLS\nLMTP\nSMARTHOST {tmp_path}/lmtp")
