@@ -81,8 +81,8 @@ class Exchange:
         draft.write(MESSAGE)
         draft.commit(envelope)
 
-    def run(self):
-        """One attempt of everything that is queued. Returns the owner."""
+    def run(self, beside=None):
+        """One attempt of everything that is queued. `beside(owner)`: a coroutine that runs with it. Returns the owner."""
         spool = Spool(str(self.agent.spool))
         ownership = Ownership.take(spool)
         assert ownership is not None
@@ -93,7 +93,14 @@ class Exchange:
             owner.rounds.our_names = frozenset([self.our_name])
             if self.dice is not None:
                 owner.rounds.dice = self.dice
-            asyncio.run(owner.serve(Goal(run=True, once=True)))
+
+            async def serve():
+                other = asyncio.create_task(beside(owner)) if beside is not None else None
+                await owner.serve(Goal(run=True, once=True))
+                if other is not None:
+                    await other
+
+            asyncio.run(serve())
         finally:
             ownership.release()
         return owner

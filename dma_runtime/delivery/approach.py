@@ -16,6 +16,8 @@ Rules:
 
 from __future__ import annotations
 
+from functools import partial
+
 from dma_runtime import authconf
 from dma_runtime.delivery.probe import Probe
 from dma_runtime.delivery.session import Refused, Session, Target, Timeouts, Unwanted
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from collections.abc import Set as AbstractSet
 
+    from dma_runtime.delivery.pool import Claim
     from dma_runtime.delivery.remote import Desk
 
 
@@ -44,9 +47,10 @@ class Approach:
         self._paused: dict[Hop, float] = {}  # until when (wall clock) another host is preferred
 
     async def open(
-        self, route: Route, tried: AbstractSet[Hop], serving: AbstractSet[Hop], greeted: Callable[[Probe], None]
+        self, route: Route, tried: AbstractSet[Hop], serving: AbstractSet[Hop], greeted: Callable[[Probe], None], claim: Claim
     ) -> tuple[Session, Hop]:
-        """A session with the first host, but those in `tried`, that takes mail. Raises Refused.
+        """A session with the first host, but those in `tried`, that takes mail. Raises Refused; and for hosts found by MX, whose
+        sessions are the pool's (`delivery.pool`), NotNow.
 
         `serving`: hosts we have a session with; one of them that refuses another has enough of us, and is not down.
         `greeted` is called with what others can be opened beside (`beside`), for each host that greets us.
@@ -59,7 +63,7 @@ class Approach:
         for hop in fresh:
             probe = Probe(hop, greeted)
             try:
-                session = await self._sign_on(hop, route.tls, greeted=probe.greeted)
+                session = await self._sign_on(hop, route.tls, greeted=probe.greeted, claim=claim)
                 probe.over(through=True)
             except Refused as refused:
                 if hop in serving:
@@ -152,8 +156,9 @@ class Approach:
         *,
         greeted: Callable[[], None] = lambda: None,
         wanted: Callable[[], Awaitable[bool]] | None = None,
+        claim: Claim | None = None,
     ) -> Session:
-        """Connect and sign in; `wish`: what the mail wants of TLS. Raises Refused, and Unwanted (`signon.sign_on`)."""
+        """Connect and sign in; `wish`: what the mail wants of TLS. Raises Refused, NotNow, and Unwanted (`signon.sign_on`)."""
         desk = self.desk
         settings, config = desk.settings, desk.settings.config
         for problem, path in ((settings.auth_problem, config.AUTHPATH), (settings.map_problem, config.RELAYMAP)):
@@ -175,16 +180,18 @@ class Approach:
         quota = verdict.QUOTA if hop.direct else verdict.QUOTA + config.QUOTA  # the marks are those of our own relay
         target = Target(hop.host, hop.port, policy, login, smarthost=not hop.direct, quota=quota, lmtp=hop.lmtp)
         limits = Timeouts(connect=config.CONNECTTIMEOUT, ceiling=config.TIMEOUT)
+        open = partial(
+            Session.open,
+            target,
+            helo=desk.helo,
+            limits=limits,
+            trace=desk.trace,
+            most=config.MAXMESSAGES,
+            greeted=greeted,
+            wanted=wanted,
+        )
         try:
-            return await Session.open(
-                target,
-                helo=desk.helo,
-                limits=limits,
-                trace=desk.trace,
-                most=config.MAXMESSAGES,
-                greeted=greeted,
-                wanted=wanted,
-            )
+            return await desk.pool.take(target, claim, open) if hop.direct and claim is not None else await open()
         except Refused as refused:
             if refused.outcome.stage == "AUTH" and found is not None:
                 desk.secrets.forget(found)

@@ -1,4 +1,4 @@
-"""Berths: how many sessions with hosts found by MX there may be at a time, and whose turn it is.
+"""Berths: how many sessions with hosts found by MX there may be at a time, in all and with one host, and whose turn it is.
 
 Delivering directly, every domain is a relay of its own, and who writes the addresses decides how many there are and how slow
 they answer. So there are MOST berths in all, and of the machine's daemon one user has half of them at most: a thousand
@@ -64,6 +64,11 @@ class Berths:
                 del self._used[ticket.uid]
             ticket.uid = -1
             self._let_in()
+
+    @property
+    def idle(self) -> bool:
+        """Nobody has one, or waits for one."""
+        return not self._used and not any(not ticket.granted.done() for queue in self._waiting.values() for ticket in queue)
 
     def close(self) -> None:
         """Nobody is let in any more."""

@@ -17,13 +17,14 @@ Rules:
 - RATE holds towards the relay, whatever host of it takes the mail: what has to wait is given the time of its turn
   (`policy.pace`).
 - The body is read while it is sent; a message is open only while it is under way.
-- A session with hosts found by MX needs a berth (`delivery.berths`), on the account of somebody whose mail waits here.
+- A session with a host found by MX is had from the pool (`delivery.pool`), on the account of somebody whose mail waits here,
+  and given back to it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Protocol
 
 from dma_runtime.address import needs_smtputf8
@@ -31,6 +32,7 @@ from dma_runtime.delivery.approach import Approach
 from dma_runtime.delivery.backlog import Backlog, Work
 from dma_runtime.delivery.berths import Berths, Ticket
 from dma_runtime.delivery.idle import Idlers
+from dma_runtime.delivery.pool import NotNow, Pool
 from dma_runtime.delivery.probe import Probe
 from dma_runtime.delivery.queue import Item
 from dma_runtime.delivery.session import Job, Refused, Session, Unwanted
@@ -71,7 +73,7 @@ class Desk(Protocol):
     log: MailLog
     spool: Spool
     resolver: Resolver
-    berths: Berths
+    pool: Pool
     our_names: frozenset[str]  # of this host, in lower case
     dice: Callable[[], float]
     trace: Callable[[str], None] | None
@@ -113,7 +115,7 @@ class Relay:
         self._opening: set[asyncio.Task[None]] = set()  # those of `sessions` that are not through sign-in
         self._open_sessions: dict[Session, Hop] = {}
         self._idle = Idlers()
-        self._tickets: set[Ticket] = set()  # for sessions that wait for a berth
+        self._tickets: set[Ticket] = set()  # for sessions that wait for their turn
         self._closing = False
         self._proved = False  # a session of this run got through sign-in
         self._enough = False  # the relay lets no more of them in
@@ -138,7 +140,7 @@ class Relay:
         while len(self.sessions) - len(self._idle) < wanted and self._idle.wake():
             pass
         while len(self.sessions) < wanted and not self._enough:
-            self._begin(self._serve())
+            self._begin(self._session())
 
     @property
     def _justified(self) -> int:
@@ -171,32 +173,18 @@ class Relay:
 
     # ------------------------------------------------------------ one session
 
-    async def _serve(self) -> None:
-        """One connection, when there is a berth for it."""
-        if self.route.kind != DIRECT:
-            return await self._session()
-        berths = self.desk.berths
-        ticket = berths.ask({work.item.envelope.uid for work in self.waiting})
-        self._tickets.add(ticket)
-        try:
-            granted = await ticket.granted
-            self._tickets.discard(ticket)
-            if granted and self.waiting and not self._stopped:
-                await self._session()
-        finally:
-            self._tickets.discard(ticket)
-            berths.leave(ticket)
-
     async def _session(self) -> None:
-        """One connection from its opening to its end."""
+        """One connection from its opening to its end, or to where it is given back."""
         head = self.waiting.head
         tried: frozenset[Hop] = head.tried if head is not None else frozenset()
         try:
-            with self._is_opening():
+            with self._is_opening(), self.desk.pool.expecting() if self.route.kind == DIRECT else nullcontext():
                 serving = set(self._open_sessions.values())
-                session, hop = await self.approach.open(self.route, tried, serving, self._greeted)
+                session, hop = await self.approach.open(self.route, tried, serving, self._greeted, self)
         except Refused as refused:
             self._not_opened(refused.outcome, head, tried)
+        except NotNow:
+            pass
         else:
             await self._carry(session, hop)
 
@@ -243,12 +231,12 @@ class Relay:
             while session.usable and not self._stopped and not self.approach.is_paused(hop):
                 if self.waiting.has(hop):
                     await session.run(pull, done)
-                elif not self.desk.stays or self.waiting or not await self._idle.wait():
+                elif not self.desk.stays or hop.direct or self.waiting or not await self._idle.wait():
                     break
         finally:
             del self._open_sessions[session]
             self._dropped(under_way)
-            await session.quit()
+            await (self.desk.pool.give_back(session) if hop.direct else session.quit())
 
     def _dropped(self, works: set[Work]) -> None:
         """A fault of ours ended a session: what it carried may not be forgotten with it."""
@@ -275,6 +263,18 @@ class Relay:
                 self._back(work, outcome)
         else:
             self._all_wait(outcome, heads)
+
+    def ask(self, berths: Berths) -> Ticket:
+        """A turn, on the account of those whose mail waits here."""
+        self._tickets = {ticket for ticket in self._tickets if not ticket.granted.done()}
+        ticket = berths.ask({work.item.envelope.uid for work in self.waiting})
+        self._tickets.add(ticket)
+        return ticket
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a session has something to do here."""
+        return bool(self.waiting) and not self._stopped
 
     @property
     def _stopped(self) -> bool:

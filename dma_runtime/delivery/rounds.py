@@ -22,6 +22,7 @@ from dma_runtime.delivery.backlog import Work
 from dma_runtime.delivery.berths import Berths
 from dma_runtime.delivery.mailroom import Mailroom
 from dma_runtime.delivery.news import News
+from dma_runtime.delivery.pool import Pool
 from dma_runtime.delivery.queue import Item, Queue, Round
 from dma_runtime.delivery.record import PAUSE, Recorder, Step
 from dma_runtime.delivery.relaybook import RelayBook
@@ -81,7 +82,8 @@ class Rounds:
         self.recorder = recorder
         self.our_names = frozenset((identity.host_name().lower(),))
         self.resolver = Resolver()
-        self.berths = Berths(each=berths.MOST // 2 if settings.config.by_socket else berths.MOST)
+        each = berths.MOST // 2 if settings.config.by_socket else berths.MOST
+        self.pool = Pool(Berths(each=each), lambda: self.settings.config.MAXCONNECTIONS, lambda: self.stays)
         self.exchange_port = route.SMTP_PORT  # where hosts found by MX listen
         self.dice = dice
         self.trace = trace
@@ -461,13 +463,14 @@ class Rounds:
 
     def slept(self) -> None:
         """The machine was asleep: connections are gone whatever they look like."""
+        self.pool.dismiss()
         for relay in self._relays.values():
             relay.abort()
 
     async def close(self, grace: float) -> None:
         """Begin nothing new; wait until what is under way is over, at most `grace` seconds, and DOUBT more for the reply to a
         message that was written to its end and for the end of a command: it would be sent, or run, twice."""
-        self.berths.close()
+        self.pool.close()
         for relay in self._relays.values():
             relay.close()
         self._mailroom.leave()
@@ -487,6 +490,7 @@ class Rounds:
             relay.abort()
         await self._mailroom.stop()
         self._mailroom.close()
+        await self.pool.ended()
 
     def bug(self, error: BaseException) -> None:
         """Something of ours failed: say so where it can be found, lose nothing."""
@@ -499,6 +503,7 @@ class Rounds:
 
     def reroute(self) -> None:
         """The configuration changed: what waits for a relay by the old one is begun anew."""
+        self.pool.dismiss()
         for relay in list(self._relays.values()):
             for work in relay.let_go(partial(self._leads, relay.route)):
                 if (round := work.item.round) is not None:
