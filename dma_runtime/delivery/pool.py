@@ -165,6 +165,8 @@ class Pool:
 
     async def _granted(self, berths: Berths, claim: Claim) -> Ticket:
         """Raises NotNow."""
+        if not claim.wanted:
+            raise NotNow  # nobody's ticket would never be granted
         ticket = claim.ask(berths)
         try:
             if await ticket.granted and claim.wanted:
