@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from dma_runtime.shown import shown
@@ -161,6 +161,14 @@ class Report:
             "right": list(plan.right),
             "notes": list(plan.notes),
         }
+
+    def conclude(self, work: Callable[[], int]) -> int:
+        """Do it, say what could not be done, print the document; returns the exit status."""
+        try:
+            return self.finish(work())
+        except SetupError as error:
+            self.error(error)
+            return self.finish(error.status)
 
     def finish(self, status: int) -> int:
         """Print the document when there is to be one; returns `status`."""

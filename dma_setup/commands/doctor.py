@@ -13,7 +13,7 @@ from typing import Any
 
 from dma_setup import doctor, modes, present
 from dma_setup.checkup.finding import FAIL, OK, WARN, Diagnosis, Patient
-from dma_setup.errors import DONE, FAILED, SetupError
+from dma_setup.errors import DONE, FAILED
 from dma_setup.report import Report
 from dma_setup.system import System
 
@@ -28,11 +28,7 @@ def register(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     report = Report(sys.stdout, sys.stderr, as_json=options.json)
-    try:
-        return report.finish(_run(options, report))
-    except SetupError as error:
-        report.error(error)
-        return report.finish(error.status)
+    return report.conclude(lambda: _run(options, report))
 
 
 def _run(options: argparse.Namespace, report: Report) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from dma_setup import answers, ask, itself, modes
 from dma_setup.commands import provision
-from dma_setup.errors import SetupError, UsageProblem
+from dma_setup.errors import UsageProblem
 from dma_setup.imports import convert
 from dma_setup.imports.found import Imported
 from dma_setup.report import Report
@@ -34,11 +34,7 @@ def register(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     report = Report(sys.stdout, sys.stderr, as_json=options.json)
-    try:
-        return report.finish(_run(options, report))
-    except SetupError as error:
-        report.error(error)
-        return report.finish(error.status)
+    return report.conclude(lambda: _run(options, report))
 
 
 def _run(options: argparse.Namespace, report: Report) -> int:

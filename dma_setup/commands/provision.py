@@ -38,12 +38,8 @@ def common(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, report: Report | None = None) -> int:
     """`report`: where something was said already, as by `auto`."""
-    report = report or Report(sys.stdout, sys.stderr, as_json=options.json)
-    try:
-        return report.finish(_run(options, report))
-    except SetupError as error:
-        report.error(error)
-        return report.finish(error.status)
+    said = report or Report(sys.stdout, sys.stderr, as_json=options.json)
+    return said.conclude(lambda: _run(options, said))
 
 
 def _run(options: argparse.Namespace, report: Report) -> int:

@@ -65,15 +65,15 @@ class Here:
 def _door(run: Callable[[Here], int], words: str) -> Callable[[argparse.Namespace], int]:
     def door(options: argparse.Namespace) -> int:
         report = Report(sys.stdout, sys.stderr, as_json=options.json)
-        try:
+
+        def work() -> int:
             place = modes.place(options, words)
             system = System()
             here = Here(options, place, system, present.read(place, system), report)
             report.document["secret"] = {"action": words.rpartition(" ")[2], **_facts(here.found)}
-            return report.finish(run(here))
-        except SetupError as error:
-            report.error(error)
-            return report.finish(error.status)
+            return run(here)
+
+        return report.conclude(work)
 
     return door
 

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from dma_setup import itself, modes, reader, undo
-from dma_setup.errors import DONE, FAILED, WOULD_CHANGE, SetupError
+from dma_setup.errors import DONE, FAILED, WOULD_CHANGE
 from dma_setup.journal import prepare
 from dma_setup.place import Place
 from dma_setup.report import Report
@@ -29,11 +29,7 @@ def register(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     report = Report(sys.stdout, sys.stderr, as_json=options.json)
-    try:
-        return report.finish(_run(options, report))
-    except SetupError as error:
-        report.error(error)
-        return report.finish(error.status)
+    return report.conclude(lambda: _run(options, report))
 
 
 def _run(options: argparse.Namespace, report: Report) -> int:

@@ -23,11 +23,7 @@ def register(verbs: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     report = Report(sys.stdout, sys.stderr, as_json=options.json)
-    try:
-        return report.finish(_run(options, report))
-    except SetupError as error:
-        report.error(error)
-        return report.finish(error.status)
+    return report.conclude(lambda: _run(options, report))
 
 
 def _run(options: argparse.Namespace, report: Report) -> int:
