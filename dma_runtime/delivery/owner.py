@@ -128,9 +128,9 @@ class Owner:
             self.queue.begin()
             self.foreign = not self.ownership.machine_matches()
             if self.foreign:
-                self.rounds.raise_notice(telling.of_foreign_spool(clock.now().wall))
+                self.rounds.standing.raise_(telling.of_foreign_spool(clock.now().wall))
             else:
-                self.rounds.withdraw_notice(telling.FOREIGN)
+                self.rounds.standing.withdraw([telling.FOREIGN])
             waiter = self._run(goal) if goal.run and not self.foreign else None
             for attendant in self._attendants:
                 attendant.begin(self)

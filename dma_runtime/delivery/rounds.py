@@ -28,13 +28,14 @@ from dma_runtime.delivery.record import PAUSE, Recorder, Step
 from dma_runtime.delivery.relaybook import RelayBook
 from dma_runtime.delivery.remote import Relay
 from dma_runtime.delivery.settings import Settings
+from dma_runtime.delivery.standing import Standing
 from dma_runtime.envelope import REQUIRE
 from dma_runtime.history import attempt_event
 from dma_runtime.outcome import DEFERRED, DELIVERED, FAILED, MACHINE, Outcome
 from dma_runtime.policy import retry, route, telling, tls
 from dma_runtime.policy.helo import greeting
 from dma_runtime.policy.relay import MACHINE_RETRY, RelayState
-from dma_runtime.system import clock, identity, notice
+from dma_runtime.system import clock, identity
 from dma_runtime.system.maillog import ERR, MailLog
 from dma_runtime.system.resolver import Resolver
 from dma_runtime.system.secrets import SecretStore
@@ -94,7 +95,7 @@ class Rounds:
         self.stays = False  # the owner does not leave when the queue is empty
         self._no_network_at = 0.0  # seconds awake
         self.without_network = 0  # rounds in a row that failed for want of a network
-        self._standing = bool(notice.current(self.spool.path))
+        self.standing = Standing(self.spool.path, log, lambda: now().wall)
         self._had = had
         self._relays: dict[str, Relay] = {}
         self._looked_at_relays = float("-inf")
@@ -227,7 +228,7 @@ class Rounds:
             for index in indices:
                 address = item.envelope.recipients[index].address
                 self.log.outcome(item.envelope, address, outcome, moment.wall - item.envelope.accepted_at, wait)
-                self._tell(outcome, relay, item.envelope.sender, address)
+                self.standing.heard(outcome, relay.route.key if relay is not None else "", item.envelope.sender, address)
         self._part_is_back(item, item.round, events, tidings)
 
     def _expired(
@@ -236,49 +237,11 @@ class Rounds:
         expire = self.settings.config.EXPIRE
         return retry.expired(item.envelope, item.state, index, moment, expire, answered=answered, relay=state)
 
-    def _tell(self, outcome: Outcome, relay: Relay | None, sender: str, address: str) -> None:
-        """The operator hears of what needs somebody, once, and no more of it when mail flows."""
-        where = relay.route.key if relay is not None else ""
-        if outcome.kind == DELIVERED:
-            if self._standing:
-                notice.withdraw(self.spool.path, telling.flowing(where, sender=sender, address=address))
-                self._standing = bool(notice.current(self.spool.path))
-        elif (found := telling.of_outcome(outcome, where, self.now().wall, sender=sender, address=address)) is not None:
-            self.raise_notice(found)
-
-    def raise_notice(self, found: telling.Notice | None) -> None:
-        """Let it stand; what is news is logged."""
-        if found is None:
-            return
-        self._standing = True
-        if notice.raise_(self.spool.path, found):
-            self.log.operator(telling.log_line(found))
-
-    def withdraw_notice(self, subject: str) -> None:
-        if self._standing:
-            notice.withdraw(self.spool.path, [subject])
-
     def look_at_notices(self) -> None:
-        """Mail that waits for more than a day, and what is kept as failed, is told; what nobody has to see to any more is
-        withdrawn. To be called when the whole queue is known."""
-        now = self.now().wall
-        waiting = [item.envelope.accepted_at for item in self.queue.items.values() if item.state.open]
-        kept = sum(1 for item in self.queue.items.values() if not item.state.open) + len(self.queue.broken)
-        for subject, found in (
-            (telling.AGE, telling.of_age(min(waiting, default=None), now)),
-            (telling.STUCK, telling.of_stuck(kept, now)),
-        ):
-            if found is not None:
-                self.raise_notice(found)
-            elif self._standing:
-                notice.withdraw(self.spool.path, [subject])
-        if self._standing:
-            standing = notice.current(self.spool.path)
-            named = route.named(self.settings.config, self.settings.relays)
-            # Few notices make it worth while to go through the whole queue.
-            if telling.outlived(standing, named, set()) and (gone := telling.outlived(standing, named, self._waited_for())):
-                notice.withdraw(self.spool.path, gone)
-            self._standing = bool(notice.current(self.spool.path))
+        """What somebody has to see to. To be called when the whole queue is known."""
+        self.standing.look(
+            self.queue, lambda: route.named(self.settings.config, self.settings.relays), self._waited_for
+        )
 
     def _waited_for(self) -> set[str]:
         """The subjects of notices that mail in the queue waits for."""
@@ -437,18 +400,16 @@ class Rounds:
 
     def relay_is_down(self, relay: Relay, outcome: Outcome) -> None:
         self.relay_book.changed()
-        self._tell(outcome, relay, "", "")
+        self.standing.heard(outcome, relay.route.key)
 
     def hop_is_down(self, hop: route.Hop, outcome: Outcome, wait: float) -> None:
         """One host of several takes no mail; the others are used meanwhile."""
         self.log.hop_down(hop.key, outcome, wait)
         if not hop.direct:
-            self.raise_notice(telling.of_outcome(outcome, _among_others(hop), self.now().wall))
+            self.standing.hop_is_down(hop.key, outcome)
 
     def hop_works(self, hop: route.Hop) -> None:
-        if self._standing:
-            notice.withdraw(self.spool.path, telling.flowing(_among_others(hop)))
-            self._standing = bool(notice.current(self.spool.path))
+        self.standing.hop_works(hop.key)
 
     def relay_changed(self) -> None:
         self.relay_book.changed()
@@ -521,12 +482,6 @@ class Rounds:
             relay.forget_verdicts()
         for state in self.relays.values():
             state.down_until = 0.0
-
-
-def _among_others(hop: route.Hop) -> str:
-    """How the operator is told of a host that has others beside it. Mail flows, so the relay's own notice would not
-    stand."""
-    return f"{hop.key} (others are used meanwhile)"
 
 
 def _grouped(pairs: Pairs) -> list[tuple[Outcome, list[int]]]:
