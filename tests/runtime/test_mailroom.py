@@ -78,6 +78,7 @@ def office(tmp_path, monkeypatch):
 def test_a_locked_mailbox_keeps_nobody_else_waiting(office):
     async def story():
         office.open()
+        office.slow = 2.0
         for _ in range(3 * THREADS):
             office.take("mallory")
         office.take("alice")

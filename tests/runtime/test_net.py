@@ -56,11 +56,12 @@ def connect(addresses, within=5):
 
 
 class TestRace:
-    def test_a_family_without_a_listener_costs_nothing(self, listener):
+    def test_a_family_without_a_listener_costs_nothing(self, listener, monkeypatch):
+        monkeypatch.setattr(net, "STAGGER", 20.0)
         port = listener.getsockname()[1]
         where, seconds = connect([address("::1", port), address("127.0.0.1", port)])
         assert where == address("127.0.0.1", port)
-        assert seconds < 0.2
+        assert seconds < 10
 
     def test_a_family_that_drops_everything_costs_a_quarter_of_a_second(self, listener):
         with mute("::1") as port:

@@ -482,14 +482,14 @@ def test_what_is_slow_for_one_user_leaves_threads_for_the_others(run):
     """A home that does not answer, a message of 100 MB: one user's messages have half of the threads."""
 
     async def story(desk):
-        desk.owner.slow = 1.0
+        desk.owner.slow = 2.0
         mine = [await desk.connect(ALICE) for _ in range(16)]
         for client in mine:
             await client.send(submission())
         await asyncio.sleep(0.2)
         began = time.monotonic()
         assert status(await desk.submit(uid=BOB))[0] == 0
-        assert time.monotonic() - began < 1.9
+        assert time.monotonic() - began < 3.8
         for client in mine:
             assert status(await client.answer())[0] == 0
 

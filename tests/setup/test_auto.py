@@ -325,7 +325,7 @@ def test_what_does_not_answer_is_waited_for_no_longer_than_the_deadline(net, nam
     web.pages[PAGE] = ("HANG", b"", "")
     started = time.monotonic()
     found, said = find(net, deadline=0.8)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 5
     assert found[0].recipe == "fastmail"
     assert said["autoconfig"] == "no answer in 0.8 seconds"
 
