@@ -47,7 +47,7 @@ class Web(http.server.BaseHTTPRequestHandler):
         self.server.asked.append((self.headers["Host"], self.path))
         status, body, location = self.server.pages.get((self.headers["Host"], self.path.partition("?")[0]), (404, b"", ""))
         if status == "HANG":
-            time.sleep(3)
+            time.sleep(10)
             return
         self.send_response(status)
         if location:
