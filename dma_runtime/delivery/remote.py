@@ -525,9 +525,11 @@ class Relay:
         return any(session.in_doubt for session in self._open_sessions)
 
     def abort(self, *, but_in_doubt: bool = False) -> None:
-        """Drop every connection, but perhaps those where a message waits for its last reply; what was under way comes back as
-        deferred or untried."""
+        """Drop every connection, those too that are only being opened, but perhaps those where a message waits for its last reply;
+        what was under way comes back as deferred or untried."""
         self._idle.dismiss()
+        for task in self._opening:
+            task.cancel()
         for session in list(self._open_sessions):
             if not (but_in_doubt and session.in_doubt):
                 session.abort()

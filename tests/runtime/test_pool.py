@@ -103,6 +103,26 @@ def test_what_waits_for_a_slow_host_keeps_no_berth(exchange, monkeypatch):
     assert exchange.host(2).connections == 1
 
 
+def test_told_to_stop_nothing_is_left_that_is_still_being_opened(exchange, monkeypatch):
+    """It may come back when results can not be recorded any more."""
+    monkeypatch.setattr(owner, "GRACE", 0.2)
+    exchange.host(2).refuse("connect", HANG)
+    one_for_each(exchange, 8)
+    left = []
+
+    async def stop(one):
+        while not exchange.host(2).connections:
+            await asyncio.sleep(0.02)
+        one._stop()
+        await asyncio.sleep(1)
+        left.extend(task for relay in one.rounds._relays.values() for task in relay.sessions)
+
+    exchange.run(beside=stop)
+    assert left == []
+    assert len(exchange.recipients()) == 8
+    assert not [line for line in exchange.log if "internal error" in line]
+
+
 # ---------------------------------------------------------------- the rules
 
 
