@@ -31,8 +31,8 @@ class Round:
 
     out: parts handed to relays or mailboxes and not yet back. steps: results given to the recorder and not yet safe.
     failures: final outcomes, reported when the round is over. waiting: recipients not tried, and until when their relay is
-    down (wall clock). deferred: why recipients wait on. closed: recipients for whom this round was the last. again: a part
-    came back untried, because the configuration changed: another round follows at once."""
+    down (wall clock). deferred: why recipients wait on. closed: recipients for whom this round was the last. again: the
+    configuration changed before it was over: another round follows at once."""
 
     __slots__ = ("again", "closed", "deferred", "failures", "forced", "out", "steps", "waiting")
 

@@ -463,8 +463,12 @@ class Rounds:
         return bool(self._mailroom.tasks) or any(relay.busy for relay in self._relays.values()) or self.recorder.busy
 
     def reroute(self) -> None:
-        """The configuration changed: what waits for a relay by the old one is begun anew."""
+        """The configuration changed: what waits for a relay by the old one is begun anew, and what was just deferred by it, its
+        result not yet safe, has another round."""
         self.pool.dismiss()
+        for item in self.queue.items.values():
+            if item.round is not None and item.round.deferred:
+                item.round.again = True
         for relay in list(self._relays.values()):
             for work in relay.let_go(partial(self._leads, relay.route)):
                 if (round := work.item.round) is not None:

@@ -1,10 +1,14 @@
 """Delivery to mail exchangers found by MX: a zone, several servers, and an owner at work."""
 
+import asyncio
+import time
+
 import pytest
 from exchange import Exchange
 from mail_server import CLOSE
 
 from dma_runtime.system import clock, net, relays
+from dma_runtime.system.fs import FileSystem
 
 ZONE = """
 example.org.   300 MX 10 mx2.test.
@@ -130,6 +134,31 @@ class TestChoice:
         owner = exchange.run()
         assert len(written) < 20
         assert len(relays.read(owner.spool.path, clock.now().wall)) == 200
+
+
+class SlowDisk(FileSystem):
+    def fsync(self, fd):
+        time.sleep(0.5)
+        super().fsync(fd)
+
+
+class TestChanged:
+    def test_what_is_deferred_while_the_configuration_changes_is_tried_by_the_new_one(self, exchange):
+        """Seen on a busy machine: corrected while the deferral was being written down, and it waited five minutes all the same."""
+        exchange.host(2).refuse("MAIL FROM", "451 4.3.0 not now", times=1)
+        exchange.names.add("one.test. 300 MX 10 mx2.test.")
+        exchange.send("bob@one.test")
+
+        async def change(one):
+            one.ledger.fs = SlowDisk()
+            until = time.monotonic() + 10
+            while not any(item.round is not None and item.round.deferred for item in one.queue.items.values()):
+                assert time.monotonic() < until
+                await asyncio.sleep(0.005)
+            one._reload()
+
+        exchange.run(beside=change)
+        assert exchange.got(2) == [["bob@one.test"]]
 
 
 class TestFinal:
