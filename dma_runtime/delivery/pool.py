@@ -5,11 +5,13 @@ with such hosts are had from here, for one domain after another.
 
 Rules:
 - With one host at most MAXCONNECTIONS at a time, by turns of the users whose mail waits for it; in all as many as there are
-  berths (`delivery.berths`). Who waits for a host keeps no berth, so a slow one holds up no other.
+  berths (`delivery.berths`). Who waits for a host keeps no berth, so a slow one holds up no other; and who waits for a berth
+  has no turn at a host, so he holds up nobody there.
 - A session that a domain has nothing left for stays open for a while where the owner stays or other domains are on their way:
   it carries their mail when theirs is the same host, port, TLS policy and login.
-- Who waited for a host while it refused somebody else hears the same, so it is asked once and not once for each domain. One
-  that refuses a further session and has some has as many as it wants: there one waits for those.
+- Who waited for a host while it refused somebody else hears the same, and so does who comes just behind (the spool is read
+  piece by piece), so it is asked once and not once for each domain. One
+  that refuses a further session and has some has as many as it wants: there one waits for those, and asks for no other.
 
 Belongs to the loop's thread.
 """
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 KEPT = 5.0  # seconds
 SPARE = 20  # sessions kept at most
+SAME = 1.0  # seconds for which a refusal is told to who comes
 
 
 class NotNow(Exception):
@@ -47,19 +50,19 @@ class Claim(Protocol):
 
 
 class _Place:
-    """One host. `turns`: for the sessions it may have; `used`: those that carry somebody's mail, or are being opened;
-    `withheld`: turns that it does not let us have. `refusals`: how often it refused, and what it said last, to whom."""
+    """One host. `turns`: for the sessions it may have; `used`: those that carry somebody's mail, or are being opened.
+    `refusals`: how often it refused; what it said last, to whom, and until when who comes is told (the loop's time)."""
 
-    __slots__ = ("most", "refusal", "refusals", "turns", "used", "where", "withheld")
+    __slots__ = ("most", "refusal", "refusals", "told_until", "turns", "used", "where")
 
-    def __init__(self, where: tuple[str, int], most: int) -> None:
+    def __init__(self, where: tuple[str, int], most: int, berths: Berths) -> None:
         self.where = where
         self.most = most
-        self.turns = Berths(most, most)
+        self.turns = Berths(most, most, berths)
         self.used = 0
-        self.withheld: list[Ticket] = []
         self.refusals = 0
         self.refusal: tuple[Target, Outcome] | None = None
+        self.told_until = 0.0
 
 
 class Pool:
@@ -70,7 +73,7 @@ class Pool:
         self._most = most
         self._stays = stays
         self._places: dict[tuple[str, int], _Place] = {}
-        self._held: dict[Session, tuple[_Place, Ticket, Ticket]] = {}
+        self._held: dict[Session, tuple[_Place, Ticket]] = {}
         self._spare: list[tuple[_Place, Session]] = []  # they carry nobody's mail; the newest last
         self._expected = 0  # domains that are on their way to a session
         self._leaving: set[asyncio.Task[None]] = set()
@@ -93,13 +96,13 @@ class Pool:
         where = (target.host.lower(), target.port)
         place = self._places.get(where)
         if place is None:
-            place = self._places[where] = _Place(where, self._most())
+            place = self._places[where] = _Place(where, self._most(), self._berths)
             if self._closed:
                 place.turns.close()
-        heard = place.refusals
+        heard = place.refusals - (asyncio.get_running_loop().time() < place.told_until)
         while True:
             try:
-                turn = await self._granted(place.turns, claim)
+                turn = await self._granted(place, claim)
             except BaseException:
                 self._forget(place)
                 raise
@@ -108,11 +111,11 @@ class Pool:
                 raise Refused(place.refusal[1])
             place.used += 1
             try:
-                session, berth = await self._session(place, target, claim, open)
+                session = self._find(place, target) or await open()
             except Refused as refused:
                 place.used -= 1
                 if refused.outcome.kind == DEFERRED and place.used:
-                    place.withheld.append(turn)
+                    place.turns.withhold(turn)
                     continue
                 if refused.outcome.kind == DEFERRED and self._spare_of(place, target):
                     self._free(place, turn)
@@ -120,18 +123,19 @@ class Pool:
                 if refused.outcome.kind == DEFERRED:
                     place.refusals += 1
                     place.refusal = target, refused.outcome
+                    self._tell(place)
                 self._free(place, turn)
                 raise
             except BaseException:
                 place.used -= 1
                 self._free(place, turn)
                 raise
-            self._held[session] = place, turn, berth
+            self._held[session] = place, turn
             return session
 
     async def give_back(self, session: Session) -> None:
         """It has nothing left to send. Waits for its end where it is not kept."""
-        place, turn, berth = self._held.pop(session)
+        place, turn = self._held.pop(session)
         try:
             if session.usable and not self._closed and (self._expected or self._stays()) and len(self._spare) < SPARE:
                 self._spare.append((place, session))
@@ -140,8 +144,13 @@ class Pool:
                 await session.quit()
         finally:
             place.used -= 1
-            self._berths.leave(berth)
             self._free(place, turn)
+
+    def forget_refusals(self) -> None:
+        """Somebody runs the queue, or the configuration changed: who comes asks for himself."""
+        for place in list(self._places.values()):
+            place.told_until = 0.0
+            self._forget(place)
 
     def dismiss(self) -> None:
         """Those that carry nobody's mail end: it is to go over other connections, or nothing more will come."""
@@ -163,38 +172,19 @@ class Pool:
 
     # ------------------------------------------------------------ within
 
-    async def _granted(self, berths: Berths, claim: Claim) -> Ticket:
+    async def _granted(self, place: _Place, claim: Claim) -> Ticket:
         """Raises NotNow."""
         if not claim.wanted:
             raise NotNow  # nobody's ticket would never be granted
-        ticket = claim.ask(berths)
+        turn = claim.ask(place.turns)
         try:
-            if await ticket.granted and claim.wanted:
-                return ticket
+            if await turn.granted and claim.wanted:
+                return turn
         except BaseException:
-            berths.leave(ticket)
+            place.turns.leave(turn)
             raise
-        berths.leave(ticket)
+        place.turns.leave(turn)
         raise NotNow
-
-    async def _session(
-        self, place: _Place, target: Target, claim: Claim, open: Callable[[], Awaitable[Session]]
-    ) -> tuple[Session, Ticket]:
-        """One that is there, or a new one, and its berth."""
-        session = self._find(place, target)
-        try:
-            berth = await self._granted(self._berths, claim)
-        except BaseException:
-            if session is not None:
-                self._quit(session)
-            raise
-        if session is not None and session.usable:
-            return session, berth
-        try:
-            return await open(), berth
-        except BaseException:
-            self._berths.leave(berth)
-            raise
 
     def _find(self, place: _Place, target: Target) -> Session | None:
         """A spare one; where there is none of use, the host has room for a new one."""
@@ -209,6 +199,11 @@ class Pool:
     def _spare_of(self, place: _Place, target: Target) -> list[Session]:
         return [session for one, session in self._spare if one is place and session.target == target and session.usable]
 
+    def _tell(self, place: _Place) -> None:
+        loop = asyncio.get_running_loop()
+        place.told_until = loop.time() + SAME
+        loop.call_at(place.told_until, self._forget, place)
+
     def _free(self, place: _Place, turn: Ticket) -> None:
         place.turns.leave(turn)
         self._forget(place)
@@ -218,10 +213,10 @@ class Pool:
         every day."""
         if place.used or any(one is place for one, _ in self._spare):
             return
-        while place.withheld:
-            place.turns.leave(place.withheld.pop())
-        if place.turns.idle:
-            self._places.pop(place.where, None)
+        place.turns.restore()
+        if place.turns.idle and asyncio.get_running_loop().time() >= place.told_until:
+            if self._places.get(place.where) is place:  # it may be another by now
+                del self._places[place.where]
 
     def _expired(self, place: _Place, session: Session) -> None:
         if (place, session) in self._spare:

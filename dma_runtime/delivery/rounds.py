@@ -482,6 +482,7 @@ class Rounds:
 
     def try_all(self) -> None:
         """Somebody runs the queue or the configuration changed: no relay's verdict holds any more."""
+        self.pool.forget_refusals()
         for relay in self._relays.values():
             relay.forget_verdicts()
         for state in self.relays.values():

@@ -291,7 +291,7 @@ async def test_a_host_has_no_more_than_it_may_and_its_users_take_turns():
 
 
 @story
-async def test_who_waited_hears_what_the_first_was_told_and_who_comes_later_asks_himself():
+async def test_who_waited_hears_what_the_first_was_told():
     world = World(most=1)
     world.refusing = Outcome(DEFERRED, "421 not now", scope=RELAY)
     asked = 0
@@ -307,11 +307,35 @@ async def test_who_waited_hears_what_the_first_was_told_and_who_comes_later_asks
 
     said = await asyncio.gather(*(want() for _ in range(10)))
     assert said == [world.refusing] * 10
+    world.pool.forget_refusals()
     assert world.idle()
-    world.refusing = None
-    session = await world.take(target())
-    await world.pool.give_back(session)
-    assert len(world.made) == 1
+
+
+@pytest.mark.parametrize("asked_for", [False, True])
+def test_and_who_comes_just_behind_hears_the_same_and_who_comes_later_asks_himself(asked_for, monkeypatch):
+    monkeypatch.setattr(pool, "SAME", 10.0 if asked_for else 0.05)
+
+    @story
+    async def told():
+        world = World(most=1)
+        world.refusing = Outcome(DEFERRED, "421 not now", scope=RELAY)
+        with pytest.raises(Refused):
+            await world.take(target())
+        world.refusing = None
+        with pytest.raises(Refused) as refused:
+            await world.take(target())
+        assert refused.value.outcome.text == "421 not now"
+        await world.pool.give_back(await world.take(target(login=("alice", object()))))  # to him it said nothing
+        if asked_for:
+            world.pool.forget_refusals()
+        else:
+            await asyncio.sleep(0.1)
+        assert world.idle()
+        await world.pool.give_back(await world.take(target()))
+        assert len(world.made) == 2
+        assert world.idle()
+
+    told()
 
 
 @story
@@ -329,6 +353,43 @@ async def test_a_refusal_while_it_has_some_means_enough():
         assert await tasks[1] is first
     world.refusing = None
     await world.pool.give_back(first)
+    assert world.idle()
+
+
+@story
+async def test_and_then_it_is_asked_for_no_other_however_many_it_might_have():
+    world = World(most=4)
+    first = await world.take(target())
+    asked = 0
+
+    async def open():
+        nonlocal asked
+        asked += 1
+        raise Refused(Outcome(DEFERRED, "421 too many", scope=RELAY))
+
+    task = asyncio.create_task(world.pool.take(target(), Claim(), open))
+    await asyncio.sleep(0.01)
+    assert asked == 1
+    with world.pool.expecting():
+        await world.pool.give_back(first)
+        assert await task is first
+    await world.pool.give_back(first)
+    assert world.idle()
+
+
+@story
+async def test_when_it_has_none_it_may_have_as_many_as_ever():
+    world = World(most=3)
+    first = await world.take(target())
+    world.refusing = Outcome(DEFERRED, "421 too many", scope=RELAY)
+    tasks = [asyncio.create_task(world.take(target())) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    world.refusing = None
+    await world.pool.give_back(first)
+    assert first.left
+    await asyncio.wait(tasks, timeout=1)
+    for task in tasks:
+        await world.pool.give_back(task.result())
     assert world.idle()
 
 
