@@ -40,7 +40,9 @@ def row(
         known = state.recipients[index]
         outcome, due = known.last, known.next_attempt
         error = _error(outcome.text, outcome.hint) if outcome is not None and outcome.kind != DELIVERED else ""
-        relay = relays.get(route(recipient.address, config, envelope.sender, relay_map, tls=envelope.tls).key)
+        there = route(recipient.address, config, envelope.sender, relay_map, tls=envelope.tls)
+        # Where all mail to a relay is as safe as REQUIRETLS wants it, that waits with the rest.
+        relay = relays.get(there.key) or relays.get(there.place)
         if index in state.open and relay is not None and relay.rounds and (relay.down_until > due or not error):
             # It waits with its relay and may never have been tried itself.
             due = max(due, relay.down_until)

@@ -167,6 +167,16 @@ class TestTheRelay:
             assert sum("REQUIRETLS" in said for said in senders(server)) == 20
             assert server.connections == server.most_open == 4
 
+    def test_and_the_list_knows_why_it_waits(self, make):
+        with MailServer(tls="starttls", requiretls=True, users={"alice": "secret"}) as server:
+            agent = make(server, conf="REQUIRETLS")
+            for number in range(3):
+                agent.send("-bq", f"u{number}@y.test")
+            server.refuse("connect", "421 4.3.2 not now")
+            agent.run("-q", "-D")
+            assert server.connections == 1
+            assert ["421 4.3.2 not now" in (row["recipients"][0]["last_error"] or "") for row in agent.queue()] == [True] * 3
+
     def test_a_socket_of_this_machine_is_no_hop(self, make, tmp_path):
         with LmtpServer(path=tmp_path / "lmtp") as server:
             agent = make(conf=f"REQUIRETLS\nLMTP\nSMARTHOST {tmp_path}/lmtp")
