@@ -138,8 +138,8 @@ class Pool:
         place, turn = self._held.pop(session)
         try:
             if session.usable and not self._closed and (self._expected or self._stays()) and len(self._spare) < SPARE:
-                self._spare.append((place, session))
-                asyncio.get_running_loop().call_later(KEPT, self._expired, place, session)
+                self._spare.append(kept := (place, session))
+                asyncio.get_running_loop().call_later(KEPT, self._expired, kept)
             else:
                 await session.quit()
         finally:
@@ -218,9 +218,9 @@ class Pool:
             if self._places.get(place.where) is place:  # it may be another by now
                 del self._places[place.where]
 
-    def _expired(self, place: _Place, session: Session) -> None:
-        if (place, session) in self._spare:
-            self._end(place, session)
+    def _expired(self, kept: tuple[_Place, Session]) -> None:
+        if any(one is kept for one in self._spare):  # it may have been used since, and be kept again
+            self._end(*kept)
 
     def _end(self, place: _Place, session: Session) -> None:
         """A spare one ends."""

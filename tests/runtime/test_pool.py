@@ -263,6 +263,24 @@ async def test_a_spare_one_ends_after_a_while():
 
 
 @story
+async def test_one_that_was_used_meanwhile_is_kept_as_long():
+    world = World(stays=True)
+    kept, pool.KEPT = pool.KEPT, 0.3
+    try:
+        first = await world.take(target())
+        await world.pool.give_back(first)
+        await asyncio.sleep(0.2)
+        assert await world.take(target()) is first
+        await world.pool.give_back(first)
+        await asyncio.sleep(0.2)
+        assert not first.left
+        await asyncio.sleep(0.2)
+        assert first.left
+    finally:
+        pool.KEPT = kept
+
+
+@story
 async def test_few_are_kept():
     world = World(stays=True)
     for number in range(pool.SPARE + 5):
