@@ -112,7 +112,7 @@ class Relay:
         self.waiting = Backlog()
         self._refused_senders: dict[str, tuple[Outcome, float]] = {}  # and until when (wall clock)
         self.sessions: set[asyncio.Task[None]] = set()
-        self._opening: set[asyncio.Task[None]] = set()  # those of `sessions` that are not through sign-in
+        self.opening: set[asyncio.Task[None]] = set()  # those of `sessions` that are not through sign-in
         self._open_sessions: dict[Session, Hop] = {}
         self._idle = Idlers()
         self._tickets: set[Ticket] = set()  # for sessions that wait for their turn
@@ -124,7 +124,7 @@ class Relay:
 
     @property
     def busy(self) -> bool:
-        return bool(self.waiting) or len(self.sessions) > len(self._idle)
+        return bool(self.waiting) or len(self.sessions) > len(self._idle) + len(self.opening)
 
     def add(self, work: Work) -> None:
         """Let a message wait here; `start` opens what is needed."""
@@ -177,12 +177,13 @@ class Relay:
         """One connection from its opening to its end, or to where it is given back."""
         head = self.waiting.head
         tried: frozenset[Hop] = head.tried if head is not None else frozenset()
+        serving = set(self._open_sessions.values())
         try:
             with self._is_opening(), self.desk.pool.expecting() if self.route.kind == DIRECT else nullcontext():
-                serving = set(self._open_sessions.values())
                 session, hop = await self.approach.open(self.route, tried, serving, self._greeted, self)
         except Refused as refused:
-            self._not_opened(refused.outcome, head, tried)
+            if not self._is_further(refused.outcome, others=bool(serving)):
+                self._not_opened(refused.outcome, head, tried)
         except NotNow:
             pass
         else:
@@ -194,7 +195,8 @@ class Relay:
             with self._is_opening():
                 session = await self.approach.beside(probe, self.route.tls)
         except Refused as refused:
-            self._not_opened(refused.outcome, None, frozenset())
+            if not self._is_further(refused.outcome, others=True):
+                self._not_opened(refused.outcome, None, frozenset())
         except Unwanted:
             pass
         else:
@@ -204,11 +206,11 @@ class Relay:
     def _is_opening(self) -> Iterator[None]:
         task = asyncio.current_task()
         assert task is not None
-        self._opening.add(task)
+        self.opening.add(task)
         try:
             yield
         finally:
-            self._opening.discard(task)
+            self.opening.discard(task)
 
     async def _carry(self, session: Session, hop: Hop) -> None:
         """Send what waits over a connection, until its end."""
@@ -246,11 +248,16 @@ class Relay:
             except Exception as error:
                 self.desk.bug(error)
 
+    def _is_further(self, outcome: Outcome, *, others: bool) -> bool:
+        """Whether what was refused is no more than a further session: the relay works for others, or did when this one was
+        begun. Where it does no more, the next one is a probe and is told."""
+        if outcome.kind != DEFERRED or not (others or self._open_sessions):
+            return False
+        self._enough = self._enough or bool(self._open_sessions)
+        return True
+
     def _not_opened(self, outcome: Outcome, head: Work | None, tried: frozenset[Hop]) -> None:
         """No host but those in `tried` takes the message at the head. It was the one tried; the rest wait with it."""
-        if self._open_sessions and outcome.kind == DEFERRED:
-            self._enough = True
-            return
         if tried:  # what they said is what counts, for each that they deferred; to the rest they are still open
             for work in self.waiting.take_tried(tried):
                 self._back(work, outcome)
@@ -512,12 +519,15 @@ class Relay:
     def let_go(self, belongs: Callable[[Work], bool]) -> list[Work]:
         """The configuration changed: give back what does not belong here any more, and, where a session is being opened by the
         old one (which may take as long as its timeouts), drop that and give back all that waits."""
-        works = [work for work in self.waiting if self._opening or not belongs(work)]
+        works = [work for work in self.waiting if self.opening or not belongs(work)]
         for work in works:
             self.waiting.remove(work)
-        for task in self._opening:
-            task.cancel()
+        self.give_up_opening()
         return works
+
+    def give_up_opening(self) -> None:
+        for task in self.opening:
+            task.cancel()
 
     @property
     def in_doubt(self) -> bool:
@@ -528,8 +538,7 @@ class Relay:
         """Drop every connection, those too that are only being opened, but perhaps those where a message waits for its last reply;
         what was under way comes back as deferred or untried."""
         self._idle.dismiss()
-        for task in self._opening:
-            task.cancel()
+        self.give_up_opening()
         for session in list(self._open_sessions):
             if not (but_in_doubt and session.in_doubt):
                 session.abort()

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 BUG_RETRY = 3600.0  # seconds; a fault of ours is not mended by trying often
 DOUBT = 60.0  # seconds
+LEAVE = 2.0  # seconds for what is being opened, and will carry nothing, to take its leave
 MOST_RELAYS = 200  # kept in memory, as long as they can be forgotten
 BETWEEN_LOOKS = 1.0  # seconds awake; of thousands at work each turn of the loop would look at all
 
@@ -136,7 +137,7 @@ class Rounds:
     def _forget_idle(self) -> None:
         """A daemon that delivers directly meets a new domain every day: those that have nothing to do are not kept."""
         for key, relay in list(self._relays.items()):
-            if relay.route.kind == route.DIRECT and not relay.busy:
+            if relay.route.kind == route.DIRECT and not relay.busy and not relay.sessions:
                 del self._relays[key]
                 if not relay.state.worth_keeping(self.now().wall):
                     self.relays.pop(key, None)
@@ -436,6 +437,10 @@ class Rounds:
             relay.close()
         self._mailroom.leave()
         tasks = [task for relay in self._relays.values() for task in relay.sessions] + list(self._mailroom.tasks)
+        if opening := [task for relay in self._relays.values() for task in relay.opening]:
+            await asyncio.wait(opening, timeout=min(grace, LEAVE))
+            for relay in self._relays.values():
+                relay.give_up_opening()
         if tasks:
             await asyncio.wait(tasks, timeout=grace)
         for relay in self._relays.values():

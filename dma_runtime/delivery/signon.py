@@ -91,7 +91,7 @@ class Target:
 
 
 class Unwanted(Exception):
-    """The session is not wanted any more."""
+    """The session is not wanted any more, or was lost while it waited to be."""
 
 
 class NoTls(Exception):
@@ -110,7 +110,7 @@ async def sign_on(
     """(the line, the finished handshake, `host [address]`). Raises Refused.
 
     `greeted` is called when the relay has greeted us with a 2yz, `wanted` when all but AUTH is done: where that comes to False,
-    Unwanted is raised.
+    or the relay closed meanwhile, Unwanted is raised.
     """
     try:
         addresses = await net.resolve(target.host, target.port, limits.resolve)
@@ -213,7 +213,7 @@ async def converse(
                 action = handshake.secured()
             arrived = isinstance(action, Ready) or (isinstance(action, Send) and action.verb is command.AUTH)
             if arrived and wanted is not None:
-                if not await wanted():
+                if not await wanted() or line.failed:
                     raise Unwanted
                 wanted = None
             if isinstance(action, Ready):

@@ -152,3 +152,59 @@ def test_a_changed_configuration_lets_go_of_those_that_wait(agent, server):
     assert server.quiet()
     assert said(server, "AUTH") == [1]
     assert not server.messages
+
+
+def test_those_that_the_relay_closed_while_they_waited_are_opened_anew(tmp_path):
+    """That says nothing about how many it lets in."""
+    with MailServer(users={"alice": "secret"}) as server:
+        agent = Agent(tmp_path, server, conf="INSECURE")
+        try:
+            server.refuse("AUTH", 1.0, times=1)
+            server.refuse("EHLO", ["250-mail.example.org", "250 AUTH PLAIN", "421 4.4.2 idle for too long"], after=1, times=3)
+            server.slowly = 0.05
+            queued(agent)
+            agent.run("-q", "-D")
+            assert len(server.messages) == WAITING
+            assert server.connections == 7
+            assert {message.connection for message in server.messages} == {1, 5, 6, 7}
+            assert [login for login in server.logins if login[1]] == server.logins
+        finally:
+            agent.close()
+
+
+def test_one_that_is_refused_when_the_mail_has_gone_does_not_take_the_relay_down(tmp_path):
+    """A relay, or a firewall, that lets further connections wait: nothing is heard of them before their time is over."""
+    with MailServer() as server, MailServer() as other:
+        agent = Agent(tmp_path, server, conf=f"TIMEOUT 1\nRELAYMAP {tmp_path}/map")
+        agent.write(tmp_path / "map", f"slow@here.test 127.0.0.1:{other.port}\n")
+        try:
+            server.refuse("connect", HANG, after=1)
+            other.slowly = 0.4
+            queued(agent)
+            for number in range(6):  # meanwhile the owner stays
+                agent.send("-bq", "-f", "slow@here.test", f"u{number}@example.org")
+            agent.run("-q")
+            other.wait(6)
+            assert len(server.wait(WAITING)) == WAITING
+            assert server.connections == 4
+            agent.until_no_owner()
+            server.accept()
+            agent.send("next@example.org")
+            assert len(server.wait(WAITING + 1)) == WAITING + 1
+        finally:
+            agent.close()
+
+
+def test_nobody_waits_for_sessions_that_nothing_is_left_for(agent, server):
+    server.refuse("connect", HANG, after=1)
+    queued(agent)
+    began = time.monotonic()
+    agent.run("-q", "-D")
+    assert len(server.messages) == WAITING
+    assert time.monotonic() - began < 10
+    queued(agent)
+    server.accept()
+    server.refuse("connect", HANG, after=1)
+    agent.run("-q")
+    assert len(server.wait(2 * WAITING)) == 2 * WAITING
+    agent.until_no_owner()
