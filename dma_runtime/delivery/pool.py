@@ -10,8 +10,8 @@ Rules:
 - A session that a domain has nothing left for stays open for a while where the owner stays or other domains are on their way:
   it carries their mail when theirs is the same host, port, TLS policy and login.
 - Who waited for a host while it refused somebody else hears the same, and so does who comes just behind (the spool is read
-  piece by piece), so it is asked once and not once for each domain. One
-  that refuses a further session and has some has as many as it wants: there one waits for those, and asks for no other.
+  piece by piece), so it is asked once and not once for each domain. One that refuses a further session and has some has as
+  many as it wants: there one waits for those, and asks for no other. A refused login means nothing of that kind.
 
 Belongs to the loop's thread.
 """
@@ -25,6 +25,7 @@ from typing import Protocol
 from dma_runtime.delivery.berths import Berths, Ticket
 from dma_runtime.delivery.session import Refused, Session, Target
 from dma_runtime.outcome import DEFERRED
+from dma_runtime.smtp.command import S_AUTH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -114,10 +115,11 @@ class Pool:
                 session = self._find(place, target) or await open()
             except Refused as refused:
                 place.used -= 1
-                if refused.outcome.kind == DEFERRED and place.used:
+                enough = refused.outcome.kind == DEFERRED and refused.outcome.stage != S_AUTH
+                if enough and place.used:
                     place.turns.withhold(turn)
                     continue
-                if refused.outcome.kind == DEFERRED and self._spare_of(place, target):
+                if enough and self._spare_of(place, target):
                     self._free(place, turn)
                     continue
                 if refused.outcome.kind == DEFERRED:

@@ -129,6 +129,15 @@ class Relay:
     def add(self, work: Work) -> None:
         """Let a message wait here; `start` opens what is needed."""
         self.waiting.add(work)
+        self._waits_too(work)
+
+    def _put_back(self, works: list[Work]) -> None:
+        """They wait again, before the others."""
+        self.waiting.put_back(works)
+        for work in works:
+            self._waits_too(work)
+
+    def _waits_too(self, work: Work) -> None:
         for ticket in self._tickets:
             ticket.also(work.item.envelope.uid)
 
@@ -296,7 +305,10 @@ class Relay:
         self.start()
 
     def _flows(self, hop: Hop) -> None:
-        """The relay takes mail."""
+        """The relay takes mail. What was on its way when another session heard that it takes none does not end the wait for that:
+        who waits goes on waiting, and is shown why."""
+        if self.state.waits(self.desk.now().wall):
+            return
         was_down = bool(self.state.rounds)
         self.state.works()
         if was_down:
@@ -345,7 +357,7 @@ class Relay:
         room = self._at_once * self.state.pace.free(rates, self.desk.now().wall)
         if not 0 < room < len(work.indices):
             return work
-        self.waiting.put_back([work.part(work.indices[room:])])
+        self._put_back([work.part(work.indices[room:])])
         self.desk.split(work.item)
         return work.part(work.indices[:room])
 
@@ -472,7 +484,7 @@ class Relay:
         if untried := [index for index, outcome in pairs if not verdict.was_tried(outcome)]:
             self._went(len(untried), -1)
             again.append(work.part(untried))
-        self.waiting.put_back(again)
+        self._put_back(again)
         for _ in range(len(again) - (0 if stays else 1)):
             self.desk.split(work.item)
         for _, outcome in stays:

@@ -412,6 +412,16 @@ async def test_when_it_has_none_it_may_have_as_many_as_ever():
 
 
 @story
+async def test_a_refused_login_is_not_tried_again_in_the_same_attempt():
+    world = World(most=3)
+    first = await world.take(target())
+    world.refusing = Outcome(DEFERRED, "535 no", scope=RELAY, stage="AUTH")
+    with pytest.raises(Refused):
+        await world.take(target(login=("alice", object())))
+    await world.pool.give_back(first)
+
+
+@story
 async def test_nor_is_it_down_when_it_had_one_just_now():
     world = World()
     first = await world.take(target())

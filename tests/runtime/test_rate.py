@@ -107,6 +107,19 @@ def test_one_message_to_many_does_not_go_faster_than_the_rate(agent, server):
     ] * 3
 
 
+def test_what_was_on_its_way_when_the_relay_asked_for_a_pause_does_not_hide_why_the_rest_waits(agent, server):
+    agent.configure("MAXMESSAGES 1")
+    server.refuse("DATA", "421 4.7.0 too many connections", times=1, after=1)
+    server.slowly = 0.3
+    for number in range(40):
+        agent.send("-bq", f"u{number}@example.org")
+    agent.run("-q", "-D")
+    assert 0 < len(server.messages) < 40
+    rest = waiting(agent)
+    assert len(rest) == 40 - len(server.messages)
+    assert {one["last_error"].partition(" (")[0] for one in rest} == {"421 4.7.0 too many connections"}
+
+
 def test_what_another_connection_takes_is_counted_once(agent, server):
     agent.configure("RATE 4/h\nMAXRECIPIENTS 1\nMAXMESSAGES 1")
     agent.send("-D", *(f"u{number}@example.org" for number in range(3)))
