@@ -20,6 +20,21 @@ BIN = pathlib.Path(sys.executable).parent
 MESSAGE = b"Subject: test\n\nhello\n"
 
 
+def owners_of(conf):
+    """Processes that were left behind with a queue, and have this configuration, or one below it, on their command line."""
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        try:
+            line = pathlib.Path("/proc", name, "cmdline").read_bytes()
+        except OSError:
+            continue
+        if str(conf).encode() in line and b"leave-when-empty" in line:
+            found.append(int(name))
+    return found
+
+
 class Agent:
     """`server`: a mail_server.MailServer the smarthost points to. `conf`: further lines of dma.conf."""
 
@@ -92,19 +107,8 @@ class Agent:
     # ------------------------------------------------------------ owners
 
     def owners(self):
-        """Processes that have this spool's configuration on their command line or in their environment."""
-        mine = str(self.conf).encode()
-        found = []
-        for name in os.listdir("/proc"):
-            if not name.isdigit() or int(name) == os.getpid():
-                continue
-            try:
-                line = pathlib.Path("/proc", name, "cmdline").read_bytes()
-            except OSError:
-                continue
-            if mine in line and b"leave-when-empty" in line:
-                found.append(int(name))
-        return found
+        """Those of this spool."""
+        return owners_of(self.conf)
 
     def until(self, wish, seconds=20, what="it"):
         """Wait until `wish()` is true."""

@@ -1,18 +1,25 @@
 """The wizard and people in trouble: mistyped, offline, behind a firewall, not root; leaving at any point. Golden screens."""
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 
 import golden_screen
 import pytest
+from agent import owners_of
 from provisioning import tree
 from wizard_room import ADDRESS, PASSWORD, PROGRAM, Wizard, questions, rest
 
 
 @pytest.fixture
 def wizard(tmp_path):
-    return Wizard(tmp_path)
+    found = Wizard(tmp_path)
+    yield found
+    for pid in owners_of(found.home):  # one that was interrupted has mail in its queue, and tries it for days
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 # ---------------------------------------------------------------- no way there
