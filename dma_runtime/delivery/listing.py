@@ -41,8 +41,9 @@ def row(
         outcome, due = known.last, known.next_attempt
         error = _error(outcome.text, outcome.hint) if outcome is not None and outcome.kind != DELIVERED else ""
         there = route(recipient.address, config, envelope.sender, relay_map, tls=envelope.tls)
-        # Where all mail to a relay is as safe as REQUIRETLS wants it, that waits with the rest.
-        relay = relays.get(there.key) or relays.get(there.place)
+        relay = relays.get(there.key)
+        if relay is None and there.tls:  # where all mail to a relay is as safe as REQUIRETLS wants it, that waits with the rest
+            relay = relays.get(there.place)
         if index in state.open and relay is not None and relay.rounds and (relay.down_until > due or not error):
             # It waits with its relay and may never have been tried itself.
             due = max(due, relay.down_until)
